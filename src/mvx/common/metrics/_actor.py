@@ -1,0 +1,444 @@
+"""One run of a recorder: its task, from ``_on_starting()`` to ``_on_stopped()``.
+
+The body is the same wherever the task lives.  It may be cancelled at any suspension, by a scope or,
+under asyncio, by ``Task.cancel()``, which no shield stops; whatever happens, the accounting in
+:meth:`ActorRun.conclude` is synchronous and runs exactly once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Protocol
+
+import anyio
+import attrs
+
+from ._dispatch import Dispatcher, FailurePolicy, MetricSlot, is_for_the_thread
+from ._event import MetricEvent
+from ._hub import LoopHub
+from ._inbox import Inbox
+from ._lifecycle import RecorderState
+from ._log import LimitedLog
+from ._metric import Metric
+from ._statistics import Ledger
+from .errors import (
+    RecorderDispatcherCancelledError,
+    RecorderDrainTimeoutError,
+    RecorderError,
+    RecorderLoopUnavailableError,
+    RecorderOnStartingHookFailedError,
+    RecorderOnStoppedHookFailedError,
+    RecorderUnexpectedError,
+)
+
+DEFAULT_DRAIN_TIMEOUT = 30.0
+"""Seconds that a drain may take; also after a cancellation where ``drain_timeout`` is None."""
+MIN_STOPPED_HOOK_TIMEOUT = 10.0
+"""Seconds that ``_on_stopped()`` may take even if ``drain_timeout`` is shorter."""
+BATCH = 32
+"""Events handled between two looks at the clock."""
+
+
+class MetricChangedHook(Protocol):
+    """The signature of ``_on_metric_changed``."""
+
+    def __call__(self, *, metric: Metric, event: MetricEvent) -> Awaitable[None]: ...
+
+
+@attrs.frozen(kw_only=True, slots=True)
+class Hooks:
+    """The custom recorder's side of a run."""
+
+    on_starting: Callable[[], Awaitable[None]]
+    on_stopped: Callable[[], Awaitable[None]]
+    on_metric_changed: MetricChangedHook | None
+    """None where it is not overridden: events then need no suspension at all."""
+
+
+class Request(Protocol):
+    """Something to do once every event accepted before has been processed."""
+
+    def answer(self, error: RecorderError | None) -> None:
+        """Do it; ``error`` says why some of the events were not processed.  Must not raise."""
+        ...
+
+
+class RunListener(Protocol):
+    """Who keeps the recorder's state."""
+
+    def run_started(self) -> None:
+        """``_on_starting()`` has completed."""
+        ...
+
+    def run_interrupted(self) -> bool:
+        """The task was cancelled from outside; close the entry; return whether ``stop()`` came first."""
+        ...
+
+    def run_ended(self, run: ActorRun, state: RecorderState, error: RecorderError | None) -> None:
+        """The run is over and everything is accounted for."""
+        ...
+
+
+class ActorRun:
+    """One run; made in any thread, runs and ends on the hub's loop."""
+
+    def __init__(
+        self,
+        *,
+        hooks: Hooks,
+        inbox: Inbox,
+        dispatcher: Dispatcher,
+        ledger: Ledger,
+        hub: LoopHub,
+        shielded: bool,
+        drain_timeout: float | None,
+        log: LimitedLog,
+        fields: dict[str, Any],
+        listener: RunListener,
+    ) -> None:
+        self._hooks = hooks
+        self._inbox = inbox
+        self._dispatcher = dispatcher
+        self._ledger = ledger
+        self._hub = hub
+        self._shielded = shielded
+        self._drain_timeout = drain_timeout
+        self._log = log
+        self._fields = fields
+        self._listener = listener
+        self.task: object | None = None
+        """The identity of the task while it runs."""
+        self._scope: anyio.CancelScope | None = None
+        self._interrupted = False
+        self._started = False
+        self._drained = False
+        self._concluded = False
+        self._state = RecorderState.STOPPED
+        self._error: RecorderError | None = None
+        # The event under way and the metrics that have still to see it: a cancelled hook is
+        # followed by the next metric, not by the next event.
+        self._event: MetricEvent | None = None
+        self._todo: Iterator[MetricSlot] = iter(())
+        self._owed: deque[Request] = deque()
+        self._losses_told = 0
+
+    # --- the body --------------------------------------------------------------------------------
+
+    async def main(self) -> None:
+        """Run from start to end; lets nothing out but Ctrl-C."""
+        self.task = self._hub.loop.task_identity()
+        self._hub.active += 1
+        try:
+            self._hub.attach(self._inbox)
+            await self._live()
+        except GeneratorExit:
+            self._end(RecorderState.FAILURE, RecorderLoopUnavailableError("the recorder's event loop was discarded"))
+            raise
+        finally:
+            self._hub.active -= 1
+            self.task = None
+            self.conclude()
+
+    async def _live(self) -> None:
+        interrupt: KeyboardInterrupt | None = None
+        try:
+            with anyio.CancelScope(shield=self._shielded) as self._scope:
+                if self._interrupted:
+                    self._scope.cancel()
+                if await self._start_up():
+                    await self._serve()
+                    self._drained = True
+        except GeneratorExit:
+            raise
+        except KeyboardInterrupt as exc:
+            interrupt = exc
+            self._end(RecorderState.FAILURE, RecorderUnexpectedError(exc, "interrupted"))
+        except RecorderUnexpectedError as exc:
+            self._end(RecorderState.FAILURE, exc)
+        except BaseException as exc:  # noqa: BLE001 — the account must be settled, and reported in the result
+            if isinstance(exc, anyio.get_cancelled_exc_class()):
+                self._end_cancelled()
+            else:
+                self._end(RecorderState.FAILURE, RecorderUnexpectedError(exc))
+                self._tell(logging.ERROR, "the recorder failed", error=exc)
+        out_of_time = not self._drained and self._scope is not None and self._scope.cancel_called
+        self._wind_up_event(deliver=out_of_time)
+        lost = self._abandon()
+        if self._state is RecorderState.CANCELLED:
+            self._error = RecorderDispatcherCancelledError(lost)
+        elif out_of_time and self._error is None:
+            self._error = RecorderDrainTimeoutError(lost, self._drain_timeout)
+            self._tell(logging.ERROR, self._error.message)
+        if self._started:
+            await self._run_stopped_hook()
+        if interrupt is not None:
+            raise interrupt
+
+    async def _start_up(self) -> bool:
+        before = self._hub.loop.cancellations()
+        try:
+            await self._hooks.on_starting()
+        except GeneratorExit:
+            raise
+        except BaseException as exc:
+            if is_for_the_thread(exc):
+                raise
+            if self._is_cancellation(exc, before):
+                self._end_cancelled()
+            else:
+                self._ledger.hook_errors.increment()
+                self._tell(logging.ERROR, "_on_starting() raised", error=exc)
+                self._end(RecorderState.FAILURE, RecorderOnStartingHookFailedError(exc))
+            return False
+        self._started = True
+        self._listener.run_started()
+        return True
+
+    async def _serve(self) -> None:
+        """Work until the inbox is closed and empty, through cancellations from outside."""
+        while True:
+            before = self._hub.loop.cancellations()
+            try:
+                await self._work()
+            except GeneratorExit:
+                raise
+            except BaseException as exc:
+                out_of_time = self._scope is None or self._scope.cancel_called
+                if out_of_time or not self._is_cancellation(exc, before):
+                    raise
+                self._carry_on_shielded()
+            else:
+                return
+
+    async def _work(self) -> None:
+        inbox = self._inbox
+        await self._finish_event()
+        while True:
+            if inbox.events or inbox.requests or self._owed:
+                await self._pass()
+            elif inbox.closed:
+                if inbox.seal():
+                    return
+            else:
+                self._hub.active -= 1
+                try:
+                    inbox.doze(self._hub)
+                    await inbox.wait()
+                finally:
+                    self._hub.active += 1
+
+    async def _pass(self) -> None:
+        """Handle the events that are there now, then answer the requests that were there before."""
+        inbox = self._inbox
+        # Requests first, events second: what was accepted before a request is among the events.
+        for _ in range(len(inbox.requests)):
+            try:
+                self._owed.append(inbox.requests.popleft())
+            except IndexError:
+                break
+        owed = len(self._owed)
+        count = len(inbox.events)
+        self._ledger.high_water = max(self._ledger.high_water, count)
+        if self._hooks.on_metric_changed is None:
+            await self._drain(count)
+        else:
+            await self._drain_with_hook(count)
+        for _ in range(owed):
+            self._owed.popleft().answer(None)
+        self._tell_losses()
+        if self._hub.is_tired():
+            await self._hub.rest()
+
+    async def _drain(self, count: int) -> None:
+        inbox, dispatch, take = self._inbox, self._dispatcher.dispatch, self._inbox.events.popleft
+        while count > 0:
+            inbox.begin_handling()
+            try:
+                handled = dispatch(take, min(BATCH, count))
+            finally:
+                inbox.end_handling()
+            if inbox.wanted:
+                inbox.grant_room()
+            if handled == 0:
+                return  # evicted meanwhile
+            count -= handled
+            if count > 0 and self._hub.is_tired():
+                await self._hub.rest()
+
+    async def _drain_with_hook(self, count: int) -> None:
+        for _ in range(count):
+            try:
+                event = self._inbox.events.popleft()
+            except IndexError:
+                return  # evicted meanwhile
+            self._event = event
+            self._ledger.in_flight = 1
+            self._inbox.begin_handling()
+            self._todo = iter(self._dispatcher.wanting(event))
+            await self._finish_event()
+            if self._hub.is_tired():
+                await self._hub.rest()
+
+    async def _finish_event(self) -> None:
+        event, hook = self._event, self._hooks.on_metric_changed
+        if event is None or hook is None:
+            return
+        for slot in self._todo:
+            if self._dispatcher.handle(slot, event):
+                await self._call_hook(hook, slot.metric, event)
+        self._event_done()
+
+    async def _call_hook(self, hook: MetricChangedHook, metric: Metric, event: MetricEvent) -> None:
+        before = self._hub.loop.cancellations()
+        try:
+            await hook(metric=metric, event=event)
+        except GeneratorExit:
+            raise
+        except BaseException as exc:
+            self._ledger.hook_errors.increment()
+            if is_for_the_thread(exc) or self._is_cancellation(exc, before):
+                raise
+            self._tell(logging.ERROR, "_on_metric_changed() raised", error=exc)
+            if self._dispatcher.policy is FailurePolicy.FAIL:
+                raise RecorderUnexpectedError(exc, "_on_metric_changed() raised") from exc
+
+    def _event_done(self) -> None:
+        self._event = None
+        self._todo = iter(())
+        self._ledger.processed += 1
+        self._ledger.in_flight = 0
+        self._inbox.end_handling()
+        if self._inbox.wanted:
+            self._inbox.grant_room()
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def begin_stop(self) -> None:
+        """Drain from now on, within the time limit; in the loop, after the inbox was closed."""
+        if self._drain_timeout is not None:
+            self._limit(self._drain_timeout)
+        self._inbox.wake()
+
+    def interrupt(self) -> None:
+        """Cancel the run as its surroundings would; in the loop."""
+        self._interrupted = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def _limit(self, seconds: float) -> None:
+        if self._scope is not None:
+            self._scope.deadline = min(self._scope.deadline, self._hub.loop.now() + seconds)
+
+    def _carry_on_shielded(self) -> None:
+        """The task was cancelled from outside: process what was accepted all the same, but in bounded time."""
+        if self._scope is not None:
+            self._scope.shield = True
+        self._limit(DEFAULT_DRAIN_TIMEOUT if self._drain_timeout is None else self._drain_timeout)
+        if not self._listener.run_interrupted():
+            self._end_cancelled()
+
+    def _is_cancellation(self, exc: BaseException, before: int) -> bool:
+        """Whether ``exc`` means that this task was cancelled, rather than that a hook passed one on."""
+        cancelled = anyio.get_cancelled_exc_class()
+        if isinstance(exc, BaseExceptionGroup):
+            found: object | None = exc.split(cancelled)[0]
+        else:
+            found = exc if isinstance(exc, cancelled) else None
+        return found is not None and self._hub.loop.cancellations() > before
+
+    def _wind_up_event(self, *, deliver: bool) -> None:
+        """Account for the event whose hook was cut; show it to the metrics that have not seen it."""
+        event = self._event
+        if event is None:
+            return
+        if deliver:
+            try:
+                for slot in self._todo:
+                    self._dispatcher.handle(slot, event)
+            except RecorderUnexpectedError as exc:
+                self._end(RecorderState.FAILURE, exc)
+        self._event_done()
+
+    def _abandon(self) -> int:
+        lost = self._inbox.abandon()
+        self._ledger.abandoned += lost
+        return lost
+
+    async def _run_stopped_hook(self) -> None:
+        limit = self._drain_timeout
+        if limit is None and self._state is not RecorderState.STOPPED:
+            limit = DEFAULT_DRAIN_TIMEOUT
+        if limit is not None:
+            limit = max(limit, MIN_STOPPED_HOOK_TIMEOUT)
+        failure: BaseException | None = None
+        with anyio.move_on_after(limit, shield=True) as scope:
+            try:
+                await self._hooks.on_stopped()
+            except GeneratorExit:
+                raise
+            except BaseException as exc:
+                if scope.cancel_called:
+                    raise
+                failure = exc
+        if scope.cancelled_caught:
+            failure = TimeoutError(f"_on_stopped() did not return within {limit:g} s")
+        if failure is not None:
+            self._ledger.hook_errors.increment()
+            self._tell(logging.ERROR, "_on_stopped() failed", error=failure)
+            if self._state is RecorderState.STOPPED:
+                self._state = RecorderState.FAILURE
+                self._error = RecorderOnStoppedHookFailedError(failure)
+
+    def _end_cancelled(self) -> None:
+        self._end(RecorderState.CANCELLED, RecorderDispatcherCancelledError())
+
+    def _end(self, state: RecorderState, error: RecorderError) -> None:
+        """Remember how the run ends; what came first counts."""
+        if self._state is RecorderState.STOPPED:
+            self._state, self._error = state, error
+
+    def conclude(self) -> None:
+        """Settle the account and tell everybody who waits; once, synchronously, come what may."""
+        if self._concluded:
+            return
+        self._concluded = True
+        if not self._started:
+            # The task was cancelled before its first step, or the loop took no task any more.
+            self._end_cancelled()
+        if self._event is not None:
+            self._event_done()
+        self._abandon()
+        self._hub.detach(self._inbox)
+        unanswered = self._error if self._ledger.abandoned else None
+        while self._owed:
+            self._owed.popleft().answer(unanswered)
+        while self._inbox.requests:
+            try:
+                request: Request = self._inbox.requests.popleft()
+            except IndexError:
+                break
+            request.answer(unanswered)
+        self._listener.run_ended(self, self._state, self._error)
+
+    def lose_loop(self) -> None:
+        """The loop has ended without a word: conclude in its stead, from any thread."""
+        self._end(RecorderState.FAILURE, RecorderLoopUnavailableError("the recorder's event loop has ended"))
+        self.conclude()
+
+    # --- diagnostics -----------------------------------------------------------------------------
+
+    def _tell(self, level: int, message: str, *, error: BaseException | None = None) -> None:
+        self._log.log(level, (message, type(error)), message, error=error, fields=self._fields)
+
+    def _tell_losses(self) -> None:
+        lost = self._ledger.dropped.value() + self._ledger.evicted.value()
+        if lost > self._losses_told and self._log.log(
+            logging.WARNING,
+            "losses",
+            "the inbox overflowed: %d events thrown away since the last word of it",
+            lost - self._losses_told,
+            fields=self._fields,
+        ):
+            self._losses_told = lost

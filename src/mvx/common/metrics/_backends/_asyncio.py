@@ -1,0 +1,89 @@
+"""asyncio, with any event loop implementation."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from typing import Any
+from weakref import WeakValueDictionary
+
+from ._contract import EventLoop, LoopGoneError
+
+# By id(): an AsyncioLoop keeps its native loop alive, so the id is not used again meanwhile.
+_known: WeakValueDictionary[int, AsyncioLoop] = WeakValueDictionary()
+
+
+class AsyncioLoop:
+    """The contract of :class:`EventLoop` on asyncio."""
+
+    __slots__ = ("__weakref__", "_context", "_loop", "_tasks")
+
+    backend = "asyncio"
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        # Callbacks run in a context of this loop's own: the emitter's would be kept alive until then.
+        self._context = Context()
+        # In a callback no task runs, and anyio cannot tell the backend unless sniffio's variable does.
+        sniffio = sys.modules.get("sniffio")
+        if sniffio is not None:
+            self._context.run(sniffio.current_async_library_cvar.set, "asyncio")
+        # asyncio itself refers to a task only weakly.
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    def post(self, callback: Callable[[], object]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, context=self._context)
+        except RuntimeError as exc:
+            raise LoopGoneError from exc
+
+    def is_current(self) -> bool:
+        return asyncio._get_running_loop() is self._loop
+
+    def in_task(self) -> bool:
+        return self.task_identity() is not None
+
+    def is_running(self) -> bool:
+        return self._loop.is_running()
+
+    def task_identity(self) -> object | None:
+        if not self.is_current():
+            return None
+        return asyncio.current_task(self._loop)
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    def spawn(self, main: Callable[[], Awaitable[object]], *, name: str, ended: Callable[[], object]) -> None:
+        async def body() -> object:
+            return await main()
+
+        def finished(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            ended()
+
+        coroutine = body()
+        try:
+            task = self._loop.create_task(coroutine, name=name, context=Context())
+        except RuntimeError as exc:
+            coroutine.close()
+            raise LoopGoneError from exc
+        self._tasks.add(task)
+        task.add_done_callback(finished)
+
+    def cancellations(self) -> int:
+        task = asyncio.current_task()
+        return 0 if task is None else task.cancelling()
+
+
+def running_loop() -> EventLoop | None:
+    """Return the asyncio event loop that runs in this thread, or None."""
+    native = asyncio._get_running_loop()
+    if native is None:
+        return None
+    loop = _known.get(id(native))
+    if loop is None:
+        loop = _known[id(native)] = AsyncioLoop(native)
+    return loop

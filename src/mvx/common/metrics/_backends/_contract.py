@@ -1,0 +1,68 @@
+"""What the kernel asks of an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+
+class LoopGoneError(Exception):
+    """The event loop has ended: nothing posted to it will run."""
+
+
+class EventLoop(Protocol):
+    """One event loop, seen from any thread.  Instances compare by identity."""
+
+    backend: str
+    """``"asyncio"`` or ``"trio"``."""
+
+    def post(self, callback: Callable[[], object]) -> None:
+        """Run ``callback`` soon in the loop; never blocks.
+
+        Legal in any thread, in a signal handler and in a finalizer.  ``callback`` must not
+        raise: trio would bring the whole run down.  Near its end a loop may accept a callback
+        and never run it.
+
+        :raises LoopGoneError: if the loop has ended
+        """
+        ...
+
+    def is_current(self) -> bool:
+        """Whether the calling thread is the one that runs this loop now."""
+        ...
+
+    def in_task(self) -> bool:
+        """Whether a task of this loop runs in the calling thread now (not a mere callback)."""
+        ...
+
+    def is_running(self) -> bool:
+        """Whether somebody runs this loop now; a loop between two runs can answer nobody."""
+        ...
+
+    def task_identity(self) -> object | None:
+        """Return the task of this loop that runs in the calling thread, or None."""
+        ...
+
+    def now(self) -> float:
+        """Return the loop's clock in seconds; only in the loop."""
+        ...
+
+    def spawn(self, main: Callable[[], Awaitable[object]], *, name: str, ended: Callable[[], object]) -> None:
+        """Start ``main()`` as a task that belongs to the loop; only in the loop.
+
+        It gets a context of its own, so that it keeps nothing alive of whoever started it.
+        ``ended`` is called once after the task's end, also when the task was cancelled before
+        its first step and ``main`` never ran.
+
+        :raises LoopGoneError: if the loop takes no more tasks
+        """
+        ...
+
+    def cancellations(self) -> int:
+        """Count the cancellations that the current task was asked for; compare two readings.
+
+        Tells a cancellation of the task apart from a ``CancelledError`` that a hook merely
+        passed on from something it awaited.  Always growing under trio, where ``Cancelled``
+        can mean nothing else.
+        """
+        ...

@@ -1,0 +1,249 @@
+"""From an event's class to the metrics that want it, and what to do when one of them fails."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+from ._event import MetricEvent
+from ._inbox import MAX_KNOWN_CLASSES
+from ._log import LimitedLog
+from ._metric import Metric
+from ._statistics import Ledger
+from .errors import RecorderUnexpectedError
+
+Handler = Callable[[MetricEvent], object]
+
+
+class FailurePolicy(StrEnum):
+    """What to do when a metric or ``_on_metric_changed`` raises.
+
+    Under each policy the exception is counted and logged with its traceback, at a limited rate.
+    """
+
+    ISOLATE = "ISOLATE"
+    """Go on: the other metrics see the event, the failing one sees the next."""
+    QUARANTINE = "QUARANTINE"
+    """Like ISOLATE, and set a metric aside that fails several times running; its snapshot says so."""
+    FAIL = "FAIL"
+    """Stop working: the recorder goes to FAILURE, what is pending is abandoned."""
+
+
+class MetricSlot:
+    """One registered metric and what is known of its failures."""
+
+    __slots__ = ("consecutive_failures", "last_error", "metric", "name", "quarantined")
+
+    def __init__(self, name: str, metric: Metric) -> None:
+        self.name = name
+        self.metric = metric
+        self.consecutive_failures = 0
+        self.last_error: BaseException | None = None
+        self.quarantined = False
+
+    def handle_counted(self, event: MetricEvent) -> bool:
+        """Hand ``event`` to the metric, and forget earlier failures if it does not raise."""
+        changed = self.metric.handle_event(event)
+        self.consecutive_failures = 0
+        return changed
+
+
+class _Route(tuple[Handler, ...]):
+    """What to call for an event of one class; a plain tuple to whoever iterates it."""
+
+    slots: tuple[MetricSlot, ...]
+    """The metric behind each handler, at the same index."""
+    wanted: bool
+    """Whether any registered metric, quarantined ones included, wants the class."""
+
+
+@attrs.frozen(slots=True, eq=False)
+class _Table:
+    """The metrics of one moment, and for each event class seen since, the route to those that want it.
+
+    Registering a metric makes a new table: the actor, in the midst of an event, goes on with the
+    old one and looks the next event up in the new one.
+    """
+
+    slots: Mapping[str, MetricSlot]
+    routes: dict[type, _Route] = attrs.field(factory=dict)
+
+
+class Dispatcher:
+    """Keeps the metrics of one recorder and hands events to them.
+
+    Registering is for any thread; dispatching is the actor's alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: FailurePolicy,
+        quarantine_after: int,
+        ledger: Ledger,
+        log: LimitedLog,
+        fields: dict[str, Any],
+    ) -> None:
+        self.policy = policy
+        self._quarantine_after = quarantine_after
+        self._ledger = ledger
+        self._log = log
+        self._fields = fields
+        self._lock = threading.RLock()
+        self._table = _Table({})
+
+    # --- any thread ------------------------------------------------------------------------------
+
+    def register(self, name: str, metric: Metric) -> None:
+        """Add ``metric``, or put it in the place of the one named so; every later event finds it."""
+        with self._lock:
+            self._table = _Table({**self._table.slots, name: MetricSlot(name, metric)})
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """Return the registered metrics, in the order of their first registration."""
+        return tuple(slot.metric for slot in self._table.slots.values())
+
+    def after_fork(self) -> None:
+        """In the child: another thread of the parent may have held the lock."""
+        self._lock = threading.RLock()
+
+    def snapshots(self) -> dict[str, Mapping[str, Any]]:
+        """Return every metric's snapshot; one that fails shows its failure in its place."""
+        return {name: self._snapshot(slot) for name, slot in self._table.slots.items()}
+
+    def _snapshot(self, slot: MetricSlot) -> Mapping[str, Any]:
+        try:
+            snapshot: object = slot.metric.snapshot()
+            if not isinstance(snapshot, Mapping):
+                msg = f"{type(slot.metric).__qualname__}.snapshot() must return a mapping, got {snapshot!r}"
+                raise TypeError(msg)  # noqa: TRY301 — told like an exception of the metric's own
+        except BaseException as exc:
+            if is_for_the_thread(exc):
+                raise
+            self._count_and_log(slot, exc, "snapshot() of metric %r raised", slot.name)
+            return {"name": slot.name, "dimensions": {}, "error": _describe(exc)}
+        if slot.quarantined and slot.last_error is not None:
+            return {
+                **snapshot,
+                "quarantined": {"failures": slot.consecutive_failures, "error": _describe(slot.last_error)},
+            }
+        return snapshot
+
+    # --- the actor -------------------------------------------------------------------------------
+
+    def dispatch(self, take: Callable[[], MetricEvent], limit: int) -> int:
+        """Take up to ``limit`` events and hand each to the metrics that want it; return how many there were.
+
+        The path of every event of a recorder without ``_on_metric_changed``.
+
+        :raises RecorderUnexpectedError: if a metric fails under FailurePolicy.FAIL
+        """
+        taken = 0
+        try:
+            for _ in range(limit):
+                try:
+                    event = take()
+                except IndexError:
+                    break
+                taken += 1
+                # Looked up anew for every event: a metric may have been registered meanwhile.
+                try:
+                    route = self._table.routes[event.__class__]
+                except KeyError:
+                    route = self._route(event.__class__)
+                try:
+                    for handler in route:
+                        handler(event)
+                except BaseException as exc:  # noqa: BLE001 — judged in _recover
+                    self._recover(event, route, handler, exc)
+        finally:
+            self._ledger.processed += taken
+        return taken
+
+    def wanting(self, event: MetricEvent) -> tuple[MetricSlot, ...]:
+        """Return the slots of the metrics that want ``event``; none at all is counted as unmatched."""
+        route = self._table.routes.get(event.__class__) or self._route(event.__class__)
+        if not route.wanted:
+            self._ledger.unmatched += 1
+        return route.slots
+
+    def handle(self, slot: MetricSlot, event: MetricEvent) -> bool:
+        """Hand ``event`` to one metric; return whether its state changed.
+
+        :raises RecorderUnexpectedError: if it fails under FailurePolicy.FAIL
+        """
+        try:
+            return bool(slot.handle_counted(event))
+        except BaseException as exc:  # noqa: BLE001 — judged in _failed
+            self._failed(slot, event, exc)
+            return False
+
+    def _route(self, event_class: type) -> _Route:
+        table = self._table
+        wanting = [
+            slot
+            for slot in table.slots.values()
+            if slot.metric.event_types is None or issubclass(event_class, slot.metric.event_types)
+        ]
+        slots = tuple(slot for slot in wanting if not slot.quarantined)
+        if not wanting:
+            route = _Route((self._count_unmatched,))
+        elif self.policy is FailurePolicy.QUARANTINE:
+            route = _Route(slot.handle_counted for slot in slots)
+        else:
+            route = _Route(slot.metric.handle_event for slot in slots)
+        route.slots = slots
+        route.wanted = bool(wanting)
+        if len(table.routes) >= MAX_KNOWN_CLASSES:
+            table.routes.clear()
+        table.routes[event_class] = route
+        return route
+
+    def _count_unmatched(self, _event: MetricEvent) -> None:
+        self._ledger.unmatched += 1
+
+    def _recover(self, event: MetricEvent, route: _Route, failed: Handler, error: BaseException) -> None:
+        """Judge the failure of one handler, and hand the event to those that come after it."""
+        index = next(i for i, handler in enumerate(route) if handler is failed)
+        self._failed(route.slots[index], event, error)
+        for slot in route.slots[index + 1 :]:
+            self.handle(slot, event)
+
+    def _failed(self, slot: MetricSlot, event: MetricEvent, error: BaseException) -> None:
+        if is_for_the_thread(error):
+            raise error
+        slot.consecutive_failures += 1
+        slot.last_error = error
+        event_class = type(event).__qualname__
+        self._count_and_log(slot, error, "metric %r raised on an event of class %s", slot.name, event_class)
+        if self.policy is FailurePolicy.FAIL:
+            raise RecorderUnexpectedError(error, f"metric {slot.name!r} raised on {event_class}") from error
+        if self.policy is FailurePolicy.QUARANTINE and slot.consecutive_failures >= self._quarantine_after:
+            slot.quarantined = True
+            with self._lock:
+                self._table = _Table(self._table.slots)
+
+    def _count_and_log(self, slot: MetricSlot, error: BaseException, message: str, *args: object) -> None:
+        self._ledger.metric_errors.increment()
+        self._log.log(
+            logging.ERROR,
+            (slot.name, message, type(error)),
+            message,
+            *args,
+            error=error,
+            fields={**self._fields, "metric_name": slot.name},
+        )
+
+
+def is_for_the_thread(error: BaseException) -> bool:
+    """Whether ``error`` is Ctrl-C, which only the main thread gets, rather than the metric's own doing."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+
+
+def _describe(error: BaseException) -> dict[str, str]:
+    return {"type": type(error).__qualname__, "message": str(error)}

@@ -1,0 +1,87 @@
+"""A runtime's machinery: one daemon thread, one event loop, an anyio portal and a task group in it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+from anyio.from_thread import BlockingPortal
+
+from ._fork import never_finalise
+from ._hosting import GroupHome
+from ._hub import LoopHub, hub_of
+from ._waiting import OneShot, current_loop
+
+
+class Engine:
+    """Runs from :meth:`start` to :meth:`end` and is not used again.
+
+    anyio's own ``start_blocking_portal`` keeps the interpreter from exiting when it is left open,
+    and joins without a limit; so the thread is ours, a daemon, and whoever waits for it does so on
+    :attr:`ready` and :attr:`ended`, with a limit.
+    """
+
+    hub: LoopHub
+    home: GroupHome
+    portal: BlockingPortal
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        backend: str,
+        backend_options: dict[str, Any],
+        ended: Callable[[BaseException | None], object],
+    ) -> None:
+        self._backend = backend
+        self._backend_options = backend_options
+        self._tell_end = ended
+        self.ready: OneShot[BaseException | None] = OneShot()
+        """Set when the loop runs, or to the reason why it does not."""
+        self.ended: OneShot[BaseException | None] = OneShot()
+        """Set when the loop has ended, to what ended it if that was not :meth:`end`."""
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread, without waiting."""
+        self.thread.start()
+
+    def submit(self, function: Callable[[], Awaitable[None]], *, name: str) -> None:
+        """Run ``function()``, which must let nothing out, in the task group; from any thread, without waiting.
+
+        :raises LoopGoneError: if the loop has ended
+        """
+        self.home.launch(function, name=name, ended=_nothing)
+
+    async def end(self) -> None:
+        """Let the thread come to its end, cancelling what still runs in the task group; in the loop."""
+        await self.portal.stop(cancel_remaining=True)
+
+    def leave_behind(self) -> None:
+        """In a forked child: keep everything from being finalised."""
+        never_finalise(self)
+
+    def _run(self) -> None:
+        failure: BaseException | None = None
+        try:
+            anyio.run(self._main, backend=self._backend, backend_options=self._backend_options)
+        except BaseException as exc:  # noqa: BLE001 — handed to whoever waits for the thread
+            failure = exc
+        finally:
+            self._tell_end(failure)
+            self.ready.set(failure)
+            self.ended.set(failure)
+
+    async def _main(self) -> None:
+        self.hub = hub_of(current_loop(), may_block=True)
+        async with BlockingPortal() as self.portal, anyio.create_task_group() as group:
+            self.home = GroupHome(self.hub, group, shielded=False)
+            self.ready.set(None)
+            await self.portal.sleep_until_stopped()
+            group.cancel_scope.cancel()
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,47 @@
+"""What happened: the base class of every structured metric event."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+
+class MetricEvent(ABC):
+    """A fact that production code reports: it says what happened and counts nothing.
+
+    Subclass it with whatever fits: ``@dataclass(frozen=True, slots=True)``, ``@attrs.frozen``
+    or a plain class.  Keep events immutable: one object is handed to another thread and to
+    every interested metric.
+    """
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def event_type(self) -> str:
+        """The stable name of this kind of event, for example ``"document_storage.save.attempt"``."""
+        ...
+
+
+def ensure_event(event: object) -> MetricEvent:
+    """Return ``event`` if a recorder can accept it.
+
+    Costs an ``isinstance`` against an ABC and a property: meant for the first event of a class.
+
+    :raises ValueError: if it is None, or its ``event_type`` raises or is not a str
+    :raises TypeError: if it is not a MetricEvent
+    """
+    if event is None:
+        msg = "argument 'event' must be a MetricEvent, got None"
+        raise ValueError(msg)
+    if not isinstance(event, MetricEvent):
+        msg = f"argument 'event' must be a MetricEvent, got {event!r} of type {type(event).__qualname__!r}"
+        raise TypeError(msg)
+    try:
+        event_type: object = event.event_type
+    except Exception as exc:
+        msg = f"argument 'event': {type(event).__qualname__}.event_type raised {exc!r}"
+        raise ValueError(msg) from exc
+    if not isinstance(event_type, str):
+        msg = f"argument 'event': {type(event).__qualname__}.event_type must be a str, got {event_type!r}"
+        raise ValueError(msg)  # noqa: TRY004 — the event is of the right type, its content is not
+    return event

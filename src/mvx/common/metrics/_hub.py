@@ -1,0 +1,217 @@
+"""What the recorders of one event loop share: one pending wake-up, one clock, one heartbeat.
+
+With a wake-up and a timer of its own for each of thousands of mostly idle recorders, every event
+would pay for waking a loop that is awake already, and the loop would do little but run timers.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+import anyio
+
+from ._backends import EventLoop, LoopGoneError
+from ._fork import never_finalise, reset_in_child
+from ._log import emit, logging
+from ._waiting import HEARTBEAT
+
+SLICE = 0.001
+"""Seconds of work after which a busy loop lets others have the interpreter."""
+REST = 0.000_05
+"""Seconds that it then really sleeps.
+
+A thread that merely yields wins the interpreter lock back before the waiting ones notice; they
+were measured to wait for seconds.  A real sleep of this length brings that down to milliseconds.
+"""
+
+
+class Sleeper(Protocol):
+    """Something that the hub looks after while it sleeps: an inbox."""
+
+    def look(self) -> None:
+        """The set time has come; must not raise."""
+        ...
+
+    def heal(self) -> None:
+        """See whether a wake-up was lost; must not raise."""
+        ...
+
+
+class LoopHub:
+    """Belongs to one event loop; any thread may call :meth:`call_soon`, the rest is the loop's own."""
+
+    def __init__(self, loop: EventLoop, *, may_block: bool) -> None:
+        """Make a hub that does nothing until something is attached or called."""
+        self.loop = loop
+        self.active = 0
+        """How many actors are at work; for telling a busy loop from an idle one."""
+        self._may_block = may_block
+        self._rested_at = 0.0
+        self._calls: deque[Callable[[], object]] = deque()
+        self._posted = False
+        self._gone = False
+        self._sleepers: dict[Sleeper, None] = {}
+        self._due: list[tuple[float, int, Sleeper]] = []
+        self._order = itertools.count()
+        self._ticker: anyio.CancelScope | None = None
+        self._ticking = False
+        self._earlier = anyio.Event()
+        self._sleeps_until = 0.0
+        reset_in_child(self)
+
+    # --- from any thread -------------------------------------------------------------------------
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Run ``callback`` soon in the loop; calls made before the loop gets to it share one wake-up.
+
+        Legal in a signal handler and a finalizer.  What ``callback`` raises is logged.
+
+        :raises LoopGoneError: if the loop has ended, or was left behind by a fork
+        """
+        if self._gone:
+            raise LoopGoneError
+        self._calls.append(callback)
+        if not self._posted:
+            self._posted = True
+            try:
+                self.loop.post(self._deliver)
+            except LoopGoneError:
+                self._gone = True
+                raise
+
+    def is_gone(self) -> bool:
+        """Find out whether the loop has ended; costs a wake-up."""
+        if not self._gone:
+            try:
+                self.loop.post(_nothing)
+            except LoopGoneError:
+                self._gone = True
+        return self._gone
+
+    def after_fork_in_child(self) -> None:
+        """The loop is the parent's; a wake-up would reach the parent."""
+        self._gone = True
+        never_finalise(self)
+
+    # --- in the loop -----------------------------------------------------------------------------
+
+    def _deliver(self) -> None:
+        # Cleared first: whoever appends from now on posts again.
+        self._posted = False
+        if not self.active:
+            self._rested_at = time.monotonic()
+        for _ in range(len(self._calls)):
+            try:
+                callback = self._calls.popleft()
+            except IndexError:
+                return
+            try:
+                callback()
+            except Exception as exc:  # noqa: BLE001 — under trio an exception here would end the whole run
+                emit(logging.ERROR, "a call into the event loop failed", error=exc, fields={})
+        if self._calls and not self._posted:
+            self._posted = True
+            try:
+                self.loop.post(self._deliver)
+            except LoopGoneError:
+                self._gone = True
+
+    def attach(self, sleeper: Sleeper) -> None:
+        """Look after ``sleeper`` from now on."""
+        self._sleepers[sleeper] = None
+        if not self._ticking:
+            self._ticking = True
+            try:
+                self.loop.spawn(self._tick, name="mvx.common.metrics hub", ended=self._ticker_ended)
+            except LoopGoneError:
+                self._ticking = False
+
+    def detach(self, sleeper: Sleeper) -> None:
+        """Forget ``sleeper``; with the last one the hub's task ends."""
+        self._sleepers.pop(sleeper, None)
+        # A coroutine of a loop that is gone may be finalised anywhere.
+        if not self._sleepers and self._ticker is not None and self.loop.is_current():
+            self._ticker.cancel()
+
+    def look_later(self, sleeper: Sleeper, delay: float) -> bool:
+        """Call ``sleeper.look()`` in ``delay`` seconds; return False if the hub cannot."""
+        if self._ticker is None:
+            return False
+        due = self.loop.now() + delay
+        heapq.heappush(self._due, (due, next(self._order), sleeper))
+        if due < self._sleeps_until:
+            self._earlier.set()
+        return True
+
+    async def _tick(self) -> None:
+        with anyio.CancelScope() as self._ticker:
+            if not self._sleepers:
+                return
+            next_heartbeat = self.loop.now() + HEARTBEAT
+            while True:
+                now = self.loop.now()
+                if not self.active:
+                    self._rested_at = time.monotonic()
+                while self._due and self._due[0][0] <= now:
+                    heapq.heappop(self._due)[2].look()
+                if now >= next_heartbeat:
+                    next_heartbeat = now + HEARTBEAT
+                    self._heartbeat()
+                self._earlier = anyio.Event()
+                self._sleeps_until = min(next_heartbeat, self._due[0][0]) if self._due else next_heartbeat
+                with anyio.move_on_after(self._sleeps_until - now):
+                    await self._earlier.wait()
+
+    def _heartbeat(self) -> None:
+        for sleeper in tuple(self._sleepers):
+            sleeper.heal()
+        self._deliver()
+
+    def _ticker_ended(self) -> None:
+        # Cancelled by anybody else, the loop is about to end: no new task then.
+        by_detach = self._ticker is None or self._ticker.cancel_called
+        self._ticker = None
+        self._ticking = False
+        overdue, self._due = self._due, []
+        for _, _, sleeper in overdue:
+            sleeper.look()
+        if self._sleepers and by_detach:
+            # Attached to between the last detach and the end of the task.
+            self.attach(next(iter(self._sleepers)))
+
+    def is_tired(self) -> bool:
+        """Whether the loop has been busy for so long that other threads need a rest of it."""
+        return time.monotonic() - self._rested_at >= SLICE
+
+    async def rest(self) -> None:
+        """Let other threads have the interpreter and other tasks the loop; a checkpoint."""
+        if self._may_block:
+            time.sleep(REST)  # noqa: ASYNC251 — the loop is ours; the event loop's own sleep is 20 times as long
+            await anyio.lowlevel.checkpoint()
+        else:
+            await anyio.sleep(REST)
+        self._rested_at = time.monotonic()
+
+
+def _nothing() -> None:
+    pass
+
+
+_hubs: WeakValueDictionary[EventLoop, LoopHub] = WeakValueDictionary()
+
+
+def hub_of(loop: EventLoop, *, may_block: bool = False) -> LoopHub:
+    """Return the hub of ``loop``, always the same one as long as somebody uses it.
+
+    :param may_block: for the first call: whether the loop is ours alone, so that a rest may block it
+    """
+    hub = _hubs.get(loop)
+    if hub is None:
+        hub = _hubs[loop] = LoopHub(loop, may_block=may_block)
+    return hub

@@ -1,0 +1,479 @@
+"""The way in: a thread-safe bounded entry in front of a memory object stream.
+
+Any thread, event loop, signal handler or finalizer puts events in; one consumer, the actor, takes
+them out on its own event loop.  Putting is lock-free as long as the consumer is awake and there is
+room.  The stream behind the entry carries wake-ups only: a memory object stream is not thread-safe,
+so only the consumer's loop ever touches it.
+
+The protocol, and why no event is lost
+--------------------------------------
+*Wake-up.*  A producer appends and *then* looks at ``idle``.  The consumer sets ``idle`` and *then*
+looks for events once more before it sleeps.  Whichever comes second sees the other, so an event
+cannot lie in the inbox unseen.  Both may act; a wake-up too many is harmless.
+
+*Close.*  ``close()`` turns new events away.  A producer that had passed the gate before may still
+append.  ``seal()`` sets ``sealed`` and ``idle``, and *then* looks for events: if there are any it
+takes the seal off and the consumer goes on.  A producer that appends after a successful seal finds
+``idle`` set, and under the lock it finds ``sealed`` and its own event still there, which nobody will
+take any more: the event was not accepted.  The lock makes the look of such a late producer and the
+seal exclude each other; it is reentrant, because a signal handler may put while its thread holds it.
+
+*Bound.*  ``len(events) < threshold`` is checked before the append and not together with it, so each
+other thread that is emitting at that instant may exceed the bound by one event.
+
+An inbox is used for one run of the recorder.  A restart gets a new one, so that a producer that was
+held up over the end of a run can never mistake the next run for its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, NoReturn, Protocol
+
+import anyio
+import attrs
+
+from ._event import MetricEvent, ensure_event
+from ._hub import LoopHub
+from ._statistics import Ledger
+from ._waiting import HEARTBEAT, TaskWaiter, ThreadWaiter, Waiter
+from .errors import RecorderQueueOverflowError
+
+
+class OverflowPolicy(StrEnum):
+    """What to do with an event when the inbox is full."""
+
+    DROP = "DROP"
+    """Throw the new event away and count it: production never notices, the oldest data is kept."""
+    DROP_OLDEST = "DROP_OLDEST"
+    """Throw the longest waiting event away and count it: production never notices, the newest data is kept."""
+    RAISE_ERROR = "RAISE_ERROR"
+    """Raise RecorderQueueOverflowError to the emitter: nothing is lost without somebody being told."""
+    BLOCK = "BLOCK"
+    """Let the emitting thread wait for room, up to ``block_timeout``: nothing is lost, production slows down."""
+
+
+@attrs.frozen(kw_only=True, slots=True)
+class InboxOptions:
+    """The bounds of an inbox."""
+
+    capacity: int
+    """Events that may be accepted and not yet processed."""
+    overflow_policy: OverflowPolicy
+    block_timeout: float
+    """Seconds that ``OverflowPolicy.BLOCK`` lets a thread wait."""
+    linger: float
+    """Seconds between two drains while events keep coming."""
+
+
+class Consumer(Protocol):
+    """What the inbox asks of the recorder that it belongs to."""
+
+    def on_own_loop(self) -> bool:
+        """Whether the calling thread runs the consumer's event loop."""
+        ...
+
+    def in_own_task(self) -> bool:
+        """Whether the consumer's own task is running in the calling thread."""
+        ...
+
+    def check_loop(self) -> None:
+        """Fail the recorder if its event loop has ended without a word."""
+        ...
+
+
+MAX_KNOWN_CLASSES = 4096
+"""Event classes remembered as checked; a program that makes classes without end must not leak them."""
+
+
+class Inbox:
+    """See the module's docstring for the contract."""
+
+    __slots__ = (
+        "_append",
+        "_attended",
+        "_bell",
+        "_consumer",
+        "_known",
+        "_lock",
+        "_receive",
+        "_room_waiters",
+        "_send",
+        "awake",
+        "closed",
+        "events",
+        "hard_limit",
+        "idle",
+        "ledger",
+        "lingering",
+        "options",
+        "requests",
+        "sealed",
+        "threshold",
+    )
+
+    def __init__(
+        self,
+        options: InboxOptions,
+        *,
+        ledger: Ledger,
+        consumer: Consumer,
+        bell: Callable[[], bool],
+        known: set[type],
+    ) -> None:
+        """Make an inbox whose consumer is asleep.
+
+        :param bell: called, from any thread, to get the sleeping consumer's attention; never raises
+            and returns False if there is no consumer any more
+        :param known: the event classes checked so far, shared by the inboxes of one recorder
+        """
+        self.options = options
+        self.ledger = ledger
+        self._consumer = consumer
+        self._bell = bell
+        self._attended = False
+        self._known = known
+        self._lock = threading.RLock()
+        self._room_waiters: deque[Waiter] = deque()
+        self._send, self._receive = anyio.create_memory_object_stream[None](1)
+        self.events: deque[MetricEvent] = deque()
+        self._append = self.events.append
+        self.requests: deque[Any] = deque()
+        """What else the consumer is asked for, in order; see :meth:`ask`."""
+        self.hard_limit = options.capacity
+        """How many events may wait; one less than the capacity while another is being handled."""
+        self.threshold = options.capacity
+        """How many may wait before a producer must look closer: the hard limit, half of it in a linger, -1 closed."""
+        self.idle = True
+        """Whether the consumer will look for events only when told."""
+        self.awake = False
+        """Whether the consumer is working, or has been woken to."""
+        self.lingering = False
+        """Whether the hub is going to look for events at a set time."""
+        self.closed = False
+        self.sealed = False
+
+    # --- the producers' side: any thread ---------------------------------------------------------
+
+    def put(self, event: MetricEvent) -> bool:
+        """Offer ``event``; return False if the inbox is closed, and True if the event was dealt with.
+
+        Dealt with is accepted, or dropped and counted.
+
+        :raises ValueError: if ``event`` is None, or its ``event_type`` raises or is not a str
+        :raises TypeError: if it is not a MetricEvent
+        :raises RecorderQueueOverflowError: if there is no room under RAISE_ERROR or BLOCK
+        """
+        if event.__class__ in self._known and len(self.events) < self.threshold:
+            self._append(event)
+            if self.idle:
+                return self._announce(event)
+            return True
+        return self._put_with_care(event)
+
+    async def put_when_room(self, event: MetricEvent) -> bool:
+        """Offer ``event`` and wait for room as long as it takes; return False if the inbox is closed.
+
+        A checkpoint, passed before the event is accepted: cancelled means not accepted.
+
+        :raises ValueError: if ``event`` is None, or its ``event_type`` raises or is not a str
+        :raises TypeError: if it is not a MetricEvent
+        :raises RecorderQueueOverflowError: if there is no room and the caller is the consumer's own task
+        """
+        self._admit(event)
+        await anyio.lowlevel.checkpoint()
+        while True:
+            if (accepted := self._put_if_room(event)) is not None:
+                return accepted
+            if self._consumer.in_own_task():
+                self._reject(hint="a hook cannot wait for the recorder that it holds up")
+            waiter = TaskWaiter()
+            with _Queued(self, waiter):
+                if self.closed or len(self.events) < self.hard_limit:
+                    continue
+                self.hurry()
+                if not await waiter.wait(HEARTBEAT):
+                    self._consumer.check_loop()
+
+    def _put_with_care(self, event: MetricEvent) -> bool:
+        """The rest of :meth:`put`: an unknown class, a closed inbox, or one that is half or quite full."""
+        self._admit(event)
+        if (accepted := self._put_if_room(event)) is not None:
+            return accepted
+        policy = self.options.overflow_policy
+        if policy is OverflowPolicy.DROP:
+            self.ledger.dropped.increment()
+            return True
+        if policy is OverflowPolicy.DROP_OLDEST:
+            return self._put_in_place_of_the_oldest(event)
+        if policy is OverflowPolicy.RAISE_ERROR:
+            self._reject()
+        return self._put_blocking(event)
+
+    def _admit(self, event: object) -> None:
+        kind = event.__class__
+        if kind not in self._known:
+            ensure_event(event)
+            if len(self._known) >= MAX_KNOWN_CLASSES:
+                self._known.clear()
+            self._known.add(kind)
+
+    def _put_if_room(self, event: MetricEvent) -> bool | None:
+        """Return whether the event was accepted, or None if there is no room."""
+        if self.closed:
+            return False
+        if len(self.events) >= self.hard_limit:
+            return None
+        self._append(event)
+        if self.idle:
+            return self._announce(event)
+        if len(self.events) >= self.threshold:
+            self._set_threshold(self.hard_limit)
+            self.hurry()
+        return True
+
+    def _announce(self, event: MetricEvent) -> bool:
+        """Tell the consumer, which may be asleep or gone; return whether the event was accepted."""
+        with self._lock:
+            if self.sealed:
+                # A copy made in one step of C; == would call the events' own code.
+                return not any(waiting is event for waiting in tuple(self.events))
+            self.idle = not self._attended
+        if self._bell():
+            return True
+        self._withdraw(event)
+        self._consumer.check_loop()
+        return False
+
+    def _withdraw(self, event: MetricEvent) -> None:
+        """Take back an event whose consumer turned out to be gone, so that it is not counted as accepted."""
+        with self._lock:
+            kept = list(self.events)
+            for index, waiting in enumerate(kept):
+                if waiting is event:
+                    del self.events[index]
+                    break
+
+    def _put_in_place_of_the_oldest(self, event: MetricEvent) -> bool:
+        # The event under way cannot be evicted: with a capacity of one, one more waits beside it.
+        limit = max(1, self.hard_limit)
+        while len(self.events) >= limit:
+            try:
+                self.events.popleft()
+            except IndexError:
+                break
+            self.ledger.evicted.increment()
+        if self.closed:
+            return False
+        self._append(event)
+        return self._announce(event) if self.idle else True
+
+    def _put_blocking(self, event: MetricEvent) -> bool:
+        if self._consumer.on_own_loop():
+            self._reject(hint="the recorder's own event loop cannot wait for itself; await aregister_event() there")
+        limit = self.options.block_timeout
+        deadline = time.monotonic() + limit
+        while True:
+            waiter = ThreadWaiter()
+            with _Queued(self, waiter):
+                if (accepted := self._put_if_room(event)) is not None:
+                    return accepted
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    self._reject(waited=limit)
+                self.hurry()
+                if not waiter.wait(min(left, HEARTBEAT)):
+                    self._consumer.check_loop()
+
+    def _reject(self, *, waited: float | None = None, hint: str | None = None) -> NoReturn:
+        self.ledger.rejected.increment()
+        raise RecorderQueueOverflowError(self.options.capacity, waited=waited, hint=hint)
+
+    def ask(self, request: object) -> bool:
+        """Queue a request behind all events accepted so far; return False if nobody will see it any more."""
+        self.requests.append(request)
+        with self._lock:
+            if not self.sealed:
+                self.idle = not self._attended
+            elif request in self.requests:
+                self.requests.remove(request)
+                return False
+        self.hurry()
+        return True
+
+    def hurry(self) -> None:
+        """Wake the consumer even out of a linger."""
+        if not (self.awake or self._bell()):
+            self._consumer.check_loop()
+
+    # --- the consumer's side: its event loop -----------------------------------------------------
+
+    def attend(self, bell: Callable[[], bool]) -> None:
+        """The consumer comes to life: until it dozes nobody needs to tell it anything, and then by ``bell``."""
+        self._bell = bell
+        self._attended = self.awake = True
+        self.idle = False
+
+    async def wait(self) -> None:
+        """Sleep until woken; a checkpoint.  Cancelled is awake, too."""
+        try:
+            await self._receive.receive()
+        finally:
+            self.awake = True
+            self.idle = self.lingering = False
+            self._set_threshold(self.hard_limit)
+
+    def wake(self) -> None:
+        """Wake the consumer if it sleeps; only in its loop."""
+        if self.awake or self.sealed:
+            return
+        self.awake = True
+        self.idle = self.lingering = False
+        self._set_threshold(self.hard_limit)
+        try:
+            self._send.send_nowait(None)
+        except (anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            pass  # woken already, or at its end
+
+    def doze(self, hub: LoopHub) -> None:
+        """The consumer is about to sleep: for a linger, with a look afterwards, or until told.
+
+        A full half of the room taken ends a linger early, so that a burst finds room.
+        """
+        self.awake = False
+        self._set_hard_limit(self.options.capacity)
+        if self.options.linger > 0 and not self.closed and hub.look_later(self, self.options.linger):
+            self.lingering = True
+            self._set_threshold(max(1, self.options.capacity // 2))
+            if self.requests or len(self.events) >= self.threshold:
+                self.wake()
+        else:
+            self.park()
+
+    def look(self) -> None:
+        """The linger is over: wake the consumer if there is something to do, else let it sleep."""
+        if self.lingering:
+            self.lingering = False
+            if self.events or self.requests:
+                self.wake()
+            else:
+                self.park()
+
+    def park(self) -> None:
+        self._set_threshold(self.hard_limit)
+        self.idle = True
+        if self.events or self.requests or self.closed:
+            self.wake()
+
+    def heal(self) -> None:
+        """Make up for a wake-up that was lost, because an exception hit the producer that owed it."""
+        if not (self.awake or self.lingering) and (self.events or self.requests):
+            self.wake()
+
+    def begin_handling(self) -> None:
+        """An event is taken out to be handled: it counts against the bound until it is processed."""
+        self._set_hard_limit(self.options.capacity - 1)
+
+    def end_handling(self) -> None:
+        """Nothing is being handled."""
+        self._set_hard_limit(self.options.capacity)
+
+    def grant_room(self) -> None:
+        """Let as many producers try again as there is room for."""
+        room = self.hard_limit - len(self.events)
+        while room > 0 and self._room_waiters:
+            try:
+                self._room_waiters.popleft().notify()
+            except IndexError:
+                return
+            room -= 1
+
+    @property
+    def wanted(self) -> bool:
+        """Whether producers wait for room."""
+        return bool(self._room_waiters)
+
+    def _set_hard_limit(self, limit: int) -> None:
+        self.hard_limit = limit
+        self._set_threshold(limit)
+
+    def _set_threshold(self, threshold: int) -> None:
+        self.threshold = threshold
+        if self.closed:  # read after the write: close() may have come between
+            self.threshold = -1
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Turn new events away, from any thread; what was accepted is still to be taken out."""
+        self.closed = True
+        self.threshold = -1
+        while self._room_waiters:
+            try:
+                self._room_waiters.popleft().notify()
+            except IndexError:
+                return
+
+    def seal(self) -> bool:
+        """End the inbox for good if it is empty; return whether it was.  It must be closed."""
+        with self._lock:
+            self.sealed = self.idle = True
+            if self.events:
+                self.sealed = self.idle = False
+                return False
+        self._shut_stream()
+        return True
+
+    def abandon(self) -> int:
+        """End the inbox for good whatever it holds; return how many events that cost."""
+        self.close()
+        with self._lock:
+            if self.sealed:
+                return 0
+            self.sealed = self.idle = True
+            lost = 0
+            while True:
+                try:
+                    self.events.popleft()
+                except IndexError:
+                    break
+                lost += 1
+        self._shut_stream()
+        return lost
+
+    def waiting(self) -> int:
+        """Return how many accepted events have not been taken out."""
+        count = len(self.events)
+        # Read after the count: what lies in a sealed inbox was never accepted.
+        return 0 if self.sealed else count
+
+    def after_fork(self) -> None:
+        """In the child: another thread of the parent may have held the lock."""
+        self._lock = threading.RLock()
+
+    def _shut_stream(self) -> None:
+        self._send.close()
+        self._receive.close()
+
+
+class _Queued:
+    """Keeps a waiter in line for room; a waiter that was told and does not take the room passes it on."""
+
+    __slots__ = ("_inbox", "_waiter")
+
+    def __init__(self, inbox: Inbox, waiter: Waiter) -> None:
+        self._inbox = inbox
+        self._waiter = waiter
+
+    def __enter__(self) -> None:
+        self._inbox._room_waiters.append(self._waiter)  # noqa: SLF001 — same module
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            self._inbox._room_waiters.remove(self._waiter)  # noqa: SLF001 — same module
+        except ValueError:
+            self._inbox.grant_room()

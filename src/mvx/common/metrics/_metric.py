@@ -1,0 +1,82 @@
+"""What is measured: the base class of every metric."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ._event import MetricEvent
+
+
+class Metric(ABC):
+    """Turns events into measured state, beside the domain code that emits them.
+
+    A recorder calls a metric's methods from one place at a time and never concurrently, so a
+    metric needs no lock of its own.  Registering one metric with two recorders gives that up.
+    """
+
+    __slots__ = ()
+
+    event_types: ClassVar[tuple[type[MetricEvent], ...] | None] = None
+    """The event classes, subclasses included, that this metric wants; ``None`` means every event.
+
+    A recorder calls :meth:`handle_event` only for events of these classes, so the cost of an
+    event grows with the interested metrics and not with the registered ones.
+    """
+
+    @property
+    @abstractmethod
+    def metric_name(self) -> str:
+        """The name under which a recorder keeps this metric; read once, at registration."""
+        ...
+
+    @abstractmethod
+    def handle_event(self, event: MetricEvent) -> bool:
+        """Take notice of ``event``; return True if that changed this metric's state."""
+        ...
+
+    @abstractmethod
+    def snapshot(self) -> Mapping[str, Any]:
+        """Return the current state as a mapping of its own; reading changes nothing."""
+        ...
+
+
+def ensure_metric(metric: object) -> tuple[str, Metric]:
+    """Return the name and the metric itself if a recorder can register ``metric``.
+
+    :raises ValueError: if it is None, or its ``metric_name`` raises or is blank
+    :raises TypeError: if it is not a Metric, its ``metric_name`` is not a str, or its
+        ``event_types`` is neither None nor a tuple of MetricEvent classes
+    """
+    if metric is None:
+        msg = "argument 'metric' must be a Metric, got None"
+        raise ValueError(msg)
+    if not isinstance(metric, Metric):
+        msg = f"argument 'metric' must be a Metric, got {metric!r} of type {type(metric).__qualname__!r}"
+        raise TypeError(msg)
+    owner = type(metric).__qualname__
+    try:
+        name: object = metric.metric_name
+    except Exception as exc:
+        msg = f"argument 'metric': {owner}.metric_name raised {exc!r}"
+        raise ValueError(msg) from exc
+    if not isinstance(name, str):
+        msg = f"argument 'metric': {owner}.metric_name must be a str, got {name!r}"
+        raise TypeError(msg)
+    if not name.strip():
+        msg = f"argument 'metric': {owner}.metric_name must not be blank, got {name!r}"
+        raise ValueError(msg)
+    wanted: object = metric.event_types
+    if wanted is not None:
+        if not isinstance(wanted, tuple):
+            msg = (
+                f"argument 'metric': {owner}.event_types must be None or a tuple of MetricEvent classes, "
+                f"got {wanted!r}"
+            )
+            raise TypeError(msg)
+        for item in wanted:
+            if not (isinstance(item, type) and issubclass(item, MetricEvent)):
+                msg = f"argument 'metric': {owner}.event_types must hold MetricEvent classes only, got {item!r}"
+                raise TypeError(msg)
+    return name, metric

@@ -1,0 +1,134 @@
+"""The exact ledger of a recorder: where every offered event went."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+
+import attrs
+
+
+@attrs.frozen(kw_only=True, slots=True)
+class RecorderStatistics:
+    """What became of the events offered to one recorder, and how its metrics and hooks fared.
+
+    Whenever nothing is in flight, ``offered == accepted + dropped + rejected`` and
+    ``accepted == processed + pending + evicted + abandoned``.  All but ``pending`` and
+    ``capacity`` only ever grow; a restart goes on counting, a forked child begins at zero.
+    """
+
+    offered: int
+    """Events handed to the recorder, not counting bad input."""
+    accepted: int
+    """Events taken into the inbox."""
+    processed: int
+    """Events that every interested metric has seen, hooks included."""
+    pending: int
+    """Events accepted and not yet processed, the one under way included."""
+    dropped: int
+    """New events thrown away by ``OverflowPolicy.DROP``."""
+    rejected: int
+    """Events refused with an error to the emitter: a full inbox, or a recorder that takes none."""
+    evicted: int
+    """Waiting events thrown away by ``OverflowPolicy.DROP_OLDEST``."""
+    abandoned: int
+    """Accepted events left over when a drain ran out of time or the recorder failed."""
+    metric_errors: int
+    """Exceptions raised by metrics, in ``handle_event`` or ``snapshot``."""
+    hook_errors: int
+    """Exceptions raised by hooks, and hooks cancelled under way."""
+    unmatched: int
+    """Processed events that no registered metric wanted."""
+    high_water: int
+    """The most events seen pending at once."""
+    capacity: int
+    """The bound on pending events."""
+
+
+class AtomicCounter:
+    """Counts from any thread, signal handler or finalizer without a lock on the counting side.
+
+    ``next()`` of an ``itertools.count`` is one step of C; reading it takes a step too, and the
+    readings are subtracted.
+    """
+
+    __slots__ = ("_lock", "_readings", "_steps", "increment")
+
+    def __init__(self) -> None:
+        self._steps = itertools.count()
+        self._readings = 0
+        self._lock = threading.RLock()
+        self.increment = self._steps.__next__
+
+    def value(self) -> int:
+        """Return how often :attr:`increment` was called."""
+        with self._lock:
+            value = next(self._steps) - self._readings
+            self._readings += 1
+            return value
+
+
+class Ledger:
+    """The counters behind :class:`RecorderStatistics`.
+
+    The public numbers are written by the actor alone, the atomic ones by anybody.  How many
+    events were accepted is not counted but deduced, so the hot path pays nothing for it.
+    """
+
+    __slots__ = (
+        "_accepted_seen",
+        "abandoned",
+        "dropped",
+        "evicted",
+        "high_water",
+        "hook_errors",
+        "in_flight",
+        "metric_errors",
+        "processed",
+        "rejected",
+        "unmatched",
+    )
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin at zero; for a forked child."""
+        self.dropped = AtomicCounter()
+        self.rejected = AtomicCounter()
+        self.evicted = AtomicCounter()
+        self.metric_errors = AtomicCounter()
+        self.hook_errors = AtomicCounter()
+        self.processed = 0
+        self.unmatched = 0
+        self.abandoned = 0
+        self.in_flight = 0
+        self.high_water = 0
+        self._accepted_seen = 0
+
+    def read(self, *, waiting: Callable[[], int], capacity: int) -> RecorderStatistics:
+        """Return the numbers of this moment; ``waiting`` tells how many events the inbox holds."""
+        # Against the stream: an event that moves on meanwhile is missed once, never counted twice,
+        # and the maximum makes up for the miss. A count too high would stay for ever.
+        processed, abandoned = self.processed, self.abandoned
+        evicted = self.evicted.value()
+        in_flight = self.in_flight
+        gone = processed + abandoned + evicted
+        accepted = self._accepted_seen = max(self._accepted_seen, gone + in_flight + waiting())
+        dropped, rejected = self.dropped.value(), self.rejected.value()
+        return RecorderStatistics(
+            offered=accepted + dropped + rejected,
+            accepted=accepted,
+            processed=processed,
+            pending=accepted - gone,
+            dropped=dropped,
+            rejected=rejected,
+            evicted=evicted,
+            abandoned=abandoned,
+            metric_errors=self.metric_errors.value(),
+            hook_errors=self.hook_errors.value(),
+            unmatched=self.unmatched,
+            high_water=max(self.high_water, accepted - gone),
+            capacity=capacity,
+        )
