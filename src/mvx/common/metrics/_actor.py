@@ -157,7 +157,7 @@ class ActorRun:
             self._end(RecorderState.FAILURE, RecorderUnexpectedError(exc, "interrupted"))
         except RecorderUnexpectedError as exc:
             self._end(RecorderState.FAILURE, exc)
-        except BaseException as exc:  # noqa: BLE001 — the account must be settled, and reported in the result
+        except BaseException as exc:
             if isinstance(exc, anyio.get_cancelled_exc_class()):
                 self._end_cancelled()
             else:

@@ -75,13 +75,16 @@ class _SnapshotRequest:
     def answer(self, _error: RecorderError | None) -> None:
         try:
             answer: Snapshots | BaseException = self._take()
-        except BaseException as exc:  # noqa: BLE001 — it belongs to whoever asked
+        except BaseException as exc:
             answer = exc
         self.reply.set(answer)
 
 
 class RecorderCore:
     """One recorder over all its runs.
+
+    ``put`` is the current inbox's, kept at hand because it is what every emit calls; it returns
+    False if the inbox is closed.
 
     The lock guards the state; it is held for assignments only, and is reentrant because a signal
     handler or a finalizer may call in anywhere.
@@ -116,7 +119,7 @@ class RecorderCore:
             fields=self._fields,
         )
         self._known: set[type] = set()
-        self.inbox = self._new_inbox()
+        self._renew_inbox()
         self._run: ActorRun | None = None
         self._starting: RecorderWaitHandle | None = None
         self._stopping: RecorderWaitHandle | None = None
@@ -146,7 +149,7 @@ class RecorderCore:
     def _begin_run(self) -> ActorRun:
         hub = self.home.hub()
         if self.state is RecorderState.STOPPED:
-            self.inbox = self._new_inbox()
+            self._renew_inbox()
         inbox = self.inbox
         run = self._run = ActorRun(
             hooks=self._hooks(),
@@ -209,13 +212,14 @@ class RecorderCore:
                 raise self._invalid_state("register_metric")
             self.dispatcher.register(name, checked)
 
-    def refused(self, inbox: Inbox, event: MetricEvent) -> None:
-        """``inbox`` was closed to ``event``: offer it to the inbox of a new run, or raise."""
-        while (current := self.inbox) is not inbox:
-            inbox = current
+    def put_again(self, event: MetricEvent) -> None:
+        """The inbox was closed to ``event``: offer it to the inbox of a new run if there is one, or raise."""
+        while True:
+            inbox = self.inbox
             if inbox.put(event):
                 return
-        self._refuse()
+            if inbox is self.inbox:
+                self._refuse()
 
     async def put_when_room(self, event: MetricEvent) -> None:
         while True:
@@ -346,10 +350,11 @@ class RecorderCore:
         if starting is not None:
             settle(starting, self.error)
 
-    def _new_inbox(self) -> Inbox:
-        return Inbox(
+    def _renew_inbox(self) -> None:
+        self.inbox = Inbox(
             self.options.inbox, ledger=self.ledger, consumer=self, bell=self._start_on_first_event, known=self._known
         )
+        self.put = self.inbox.put
 
     def _start_on_first_event(self) -> bool:
         try:
@@ -373,12 +378,14 @@ class RecorderCore:
         if was not in ACTIVE and was is not RecorderState.VIRGIN:
             self.inbox.after_fork()
             return
-        self.inbox = self._new_inbox()
+        self._renew_inbox()
         if self.home.survives_fork:
             self.state = RecorderState.VIRGIN
         else:
             self.state = RecorderState.FAILURE
-            self.error = RecorderLoopUnavailableError("the recorder's event loop stayed in the parent process at a fork")
+            self.error = RecorderLoopUnavailableError(
+                "the recorder's event loop stayed in the parent process at a fork"
+            )
             self.inbox.abandon()
 
 

@@ -53,7 +53,7 @@ class MetricSlot:
         return changed
 
 
-class _Route(tuple[Handler, ...]):
+class _Route(tuple[Handler, ...]):  # noqa: SLOT001 — a tuple cannot have slots of its own
     """What to call for an event of one class; a plain tuple to whoever iterates it."""
 
     slots: tuple[MetricSlot, ...]
@@ -159,7 +159,7 @@ class Dispatcher:
                 try:
                     for handler in route:
                         handler(event)
-                except BaseException as exc:  # noqa: BLE001 — judged in _recover
+                except BaseException as exc:
                     self._recover(event, route, handler, exc)
         finally:
             self._ledger.processed += taken
@@ -179,7 +179,7 @@ class Dispatcher:
         """
         try:
             return bool(slot.handle_counted(event))
-        except BaseException as exc:  # noqa: BLE001 — judged in _failed
+        except BaseException as exc:
             self._failed(slot, event, exc)
             return False
 

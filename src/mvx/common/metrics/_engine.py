@@ -67,7 +67,7 @@ class Engine:
         failure: BaseException | None = None
         try:
             anyio.run(self._main, backend=self._backend, backend_options=self._backend_options)
-        except BaseException as exc:  # noqa: BLE001 — handed to whoever waits for the thread
+        except BaseException as exc:
             failure = exc
         finally:
             self._tell_end(failure)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import anyio
 
 from ._backends import EventLoop, LoopGoneError
 from ._fork import never_finalise, reset_in_child
-from ._log import emit, logging
+from ._log import emit
 from ._waiting import HEARTBEAT
 
 SLICE = 0.001
@@ -113,7 +114,7 @@ class LoopHub:
                 return
             try:
                 callback()
-            except Exception as exc:  # noqa: BLE001 — under trio an exception here would end the whole run
+            except Exception as exc:
                 emit(logging.ERROR, "a call into the event loop failed", error=exc, fields={})
         if self._calls and not self._posted:
             self._posted = True

@@ -187,5 +187,3 @@ def settled(op_name: RecorderOp, owner: OperationOwner, error: RecorderError | N
     handle = RecorderWaitHandle(op_name, owner)
     settle(handle, error)
     return handle
-
-

@@ -58,5 +58,5 @@ def emit(level: int, message: str, *args: object, error: BaseException | None = 
     """Log one record with ``fields`` as attributes; never raises."""
     try:
         logger.log(level, message, *args, exc_info=error, extra=fields)
-    except Exception:  # noqa: BLE001, S110 — there is nobody left to tell
+    except Exception:  # noqa: S110 — there is nobody left to tell
         pass

@@ -71,8 +71,7 @@ def ensure_metric(metric: object) -> tuple[str, Metric]:
     if wanted is not None:
         if not isinstance(wanted, tuple):
             msg = (
-                f"argument 'metric': {owner}.event_types must be None or a tuple of MetricEvent classes, "
-                f"got {wanted!r}"
+                f"argument 'metric': {owner}.event_types must be None or a tuple of MetricEvent classes, got {wanted!r}"
             )
             raise TypeError(msg)
         for item in wanted:

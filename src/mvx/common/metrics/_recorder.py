@@ -64,7 +64,7 @@ class MetricsRecorder:
         queue_max_size: int | None = None,
         queue_overflow_policy: OverflowPolicy | None = None,
         failure_policy: FailurePolicy | None = None,
-        drain_timeout: float | None | _Unset = _UNSET,
+        drain_timeout: float | _Unset | None = _UNSET,
         block_timeout: float | None = None,
         linger: float | None = None,
         quarantine_after: int | None = None,
@@ -204,7 +204,7 @@ class MetricsRecorder:
         try:
             result = await core.start()
             if result.error is not None:
-                raise result.error
+                raise result.error  # noqa: TRY301 — the clean-up is the same
         except BaseException:
             core.interrupt()
             core.home = before
@@ -269,9 +269,8 @@ class MetricsRecorder:
         :raises RecorderInvalidStateError: if the recorder is stopping, has stopped or failed; its
             ``cause`` is the failure
         """
-        inbox = self.__core.inbox
-        if not inbox.put(event):
-            self.__core.refused(inbox, event)
+        if not self.__core.put(event):
+            self.__core.put_again(event)
 
     async def aregister_event(self, event: MetricEvent) -> None:
         """Hand over ``event``, and wait for room as long as it takes, under whatever policy.

@@ -156,18 +156,12 @@ class MetricsRuntime:
         :raises TypeError: if an argument is of the wrong type
         :raises ValueError: if one is None that must not be, or out of range, or the backend is unknown
         """
-        if namespace is None:
-            msg = "argument 'namespace' must be a str, got None"
-            raise ValueError(msg)
-        self._namespace = valid.text("namespace", namespace)
+        self._namespace = valid.given("namespace", namespace)
         if valid.text("backend", backend) not in BACKENDS:
             msg = f"argument 'backend' must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}"
             raise ValueError(msg)
         self._backend = backend
-        if backend_options is not None and not isinstance(backend_options, Mapping):
-            msg = f"argument 'backend_options' must be a mapping, got {backend_options!r}"
-            raise TypeError(msg)
-        self._backend_options = dict(backend_options or {})
+        self._backend_options = valid.options("backend_options", backend_options)
         if default_recorder_queue_max_size is not None:
             valid.positive_int("default_recorder_queue_max_size", default_recorder_queue_max_size)
         self._queue_max_size = default_recorder_queue_max_size
@@ -202,7 +196,7 @@ class MetricsRuntime:
 
     @property
     def portal(self) -> BlockingPortal:
-        """anyio's way into the runtime's loop, for resources that hooks have opened there.
+        """Anyio's way into the runtime's loop, for resources that hooks have opened there.
 
         :raises MetricsRuntimeInvalidStateError: unless RUNNING
         """
@@ -308,7 +302,7 @@ class MetricsRuntime:
         if engine is not None:
             in_time = await engine.ended.wait_async(self._shutdown_limit, _nothing)
             deadline = time.monotonic() + GRACE
-            while in_time and engine.thread.is_alive() and time.monotonic() < deadline:
+            while in_time and engine.thread.is_alive() and time.monotonic() < deadline:  # noqa: ASYNC110 — see below
                 await anyio.sleep(0.001)
             self._check_shut_down(in_time=in_time)
 
@@ -429,18 +423,6 @@ class MetricsRuntime:
         self,
         recorder_id: str,
         *,
-        entity_id: str | None = None,
-        namespace: str | None = None,
-        queue_max_size: int | None = None,
-        queue_overflow_policy: OverflowPolicy | None = None,
-        **options: Any,
-    ) -> MetricsRecorder: ...
-
-    @overload
-    def create_recorder(
-        self,
-        recorder_id: str,
-        *,
         factory: Callable[..., R],
         entity_id: str | None = None,
         namespace: str | None = None,
@@ -448,6 +430,18 @@ class MetricsRuntime:
         queue_overflow_policy: OverflowPolicy | None = None,
         **options: Any,
     ) -> R: ...
+
+    @overload
+    def create_recorder(
+        self,
+        recorder_id: str,
+        *,
+        entity_id: str | None = None,
+        namespace: str | None = None,
+        queue_max_size: int | None = None,
+        queue_overflow_policy: OverflowPolicy | None = None,
+        **options: Any,
+    ) -> MetricsRecorder: ...
 
     def create_recorder(
         self,
@@ -495,18 +489,6 @@ class MetricsRuntime:
         self,
         recorder_id: str,
         *,
-        entity_id: str | None = None,
-        namespace: str | None = None,
-        queue_max_size: int | None = None,
-        queue_overflow_policy: OverflowPolicy | None = None,
-        **options: Any,
-    ) -> MetricsRecorder: ...
-
-    @overload
-    async def acreate_recorder(
-        self,
-        recorder_id: str,
-        *,
         factory: Callable[..., R],
         entity_id: str | None = None,
         namespace: str | None = None,
@@ -514,6 +496,18 @@ class MetricsRuntime:
         queue_overflow_policy: OverflowPolicy | None = None,
         **options: Any,
     ) -> R: ...
+
+    @overload
+    async def acreate_recorder(
+        self,
+        recorder_id: str,
+        *,
+        entity_id: str | None = None,
+        namespace: str | None = None,
+        queue_max_size: int | None = None,
+        queue_overflow_policy: OverflowPolicy | None = None,
+        **options: Any,
+    ) -> MetricsRecorder: ...
 
     async def acreate_recorder(
         self,
@@ -552,9 +546,7 @@ class MetricsRuntime:
         more: dict[str, Any],
     ) -> _Creation[Any]:
         recorder_id = valid.identifier("recorder_id", recorder_id)
-        if not callable(factory):
-            msg = f"argument 'factory' must be callable, got {factory!r}"
-            raise TypeError(msg)
+        valid.function("factory", factory)
         entity_id = recorder_id if entity_id is None else valid.text("entity_id", entity_id)
         options = {
             "namespace": self._namespace if namespace is None else valid.text("namespace", namespace),
@@ -605,7 +597,7 @@ class MetricsRuntime:
                     raise TypeError(msg)  # noqa: TRY301 — told like an exception of the factory's own
                 result = await recorder.start()
                 failure = result.error
-            except BaseException as exc:  # noqa: BLE001 — the creator is told; nothing may leave the task
+            except BaseException as exc:
                 failure = exc
         with self._lock:
             self._creations.pop(recorder_id, None)
@@ -743,8 +735,7 @@ class MetricsRuntime:
                 engine = self._new_engine()
                 engine.start()
             engine = self._engine
-        assert engine is not None
-        if not engine.ready.wait(self._startup_timeout, _nothing) or engine.ready.peek() is not None:
+        if engine is None or not engine.ready.wait(self._startup_timeout, _nothing) or engine.ready.peek():
             raise LoopGoneError
         return engine
 
@@ -830,4 +821,4 @@ def _drain_at_exit() -> None:
     deadline = time.monotonic() + EXIT_TIMEOUT
     for runtime, engine in ending:
         if not engine.ended.wait(max(0.0, deadline - time.monotonic()), _nothing):
-            emit(logging.ERROR, "the runtime was not drained in time at exit", fields=runtime._fields())  # noqa: SLF001
+            emit(logging.ERROR, "the runtime was not drained in time at exit", fields=runtime._fields())

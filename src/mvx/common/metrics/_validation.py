@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Mapping
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 EnumT = TypeVar("EnumT", bound=Enum)
 
@@ -20,11 +21,7 @@ def identifier(argument: str, value: object) -> str:
     :raises ValueError: if it is None or blank
     :raises TypeError: if it is not a str
     """
-    if value is None:
-        raise ValueError(_must_be(argument, "a str", value))
-    if not isinstance(value, str):
-        raise TypeError(_must_be(argument, "a str", value))
-    stripped = value.strip()
+    stripped = given(argument, value).strip()
     if not stripped:
         raise ValueError(_must_be(argument, "a str that is not blank", value))
     return stripped
@@ -36,11 +33,7 @@ def entity_id(value: object) -> str:
     :raises ValueError: if it is None
     :raises TypeError: if it is not a str
     """
-    if value is None:
-        raise ValueError(_must_be("entity_id", "a str", value))
-    if not isinstance(value, str):
-        raise TypeError(_must_be("entity_id", "a str", value))
-    return value.strip() or secrets.token_hex(4)
+    return given("entity_id", value).strip() or secrets.token_hex(4)
 
 
 def text(argument: str, value: object) -> str:
@@ -51,6 +44,38 @@ def text(argument: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(_must_be(argument, "a str", value))
     return value
+
+
+def given(argument: str, value: object) -> str:
+    """Return ``value``.
+
+    :raises ValueError: if it is None
+    :raises TypeError: if it is not a str
+    """
+    if value is None:
+        raise ValueError(_must_be(argument, "a str", value))
+    return text(argument, value)
+
+
+def options(argument: str, value: object) -> dict[str, Any]:
+    """Return ``value``, a mapping or None, as a dict of its own.
+
+    :raises TypeError: if it is neither
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(_must_be(argument, "a mapping", value))
+    return dict(value)
+
+
+def function(argument: str, value: object) -> None:
+    """Check that ``value`` can be called.
+
+    :raises TypeError: if it cannot
+    """
+    if not callable(value):
+        raise TypeError(_must_be(argument, "callable", value))
 
 
 def positive_int(argument: str, value: object) -> int:

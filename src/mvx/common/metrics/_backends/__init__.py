@@ -22,12 +22,12 @@ def running_loop() -> EventLoop | None:
     """
     trio_loaded = sys.modules.get("trio") is not None
     if trio_loaded:
-        from . import _trio
+        from . import _trio  # noqa: PLC0415 — only where trio is in use
 
         if _trio.in_task():
             return _trio.running_loop()
     if sys.modules.get("asyncio") is not None:
-        from . import _asyncio
+        from . import _asyncio  # noqa: PLC0415 — only where asyncio is in use
 
         if (loop := _asyncio.running_loop()) is not None:
             return loop

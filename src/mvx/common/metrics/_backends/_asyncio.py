@@ -11,6 +11,9 @@ from weakref import WeakValueDictionary
 
 from ._contract import EventLoop, LoopGoneError
 
+# Public, and meant for event loop implementations; get_running_loop() costs an exception where none runs.
+_native_loop = asyncio._get_running_loop  # noqa: SLF001 — see above
+
 # By id(): an AsyncioLoop keeps its native loop alive, so the id is not used again meanwhile.
 _known: WeakValueDictionary[int, AsyncioLoop] = WeakValueDictionary()
 
@@ -40,7 +43,7 @@ class AsyncioLoop:
             raise LoopGoneError from exc
 
     def is_current(self) -> bool:
-        return asyncio._get_running_loop() is self._loop
+        return _native_loop() is self._loop
 
     def in_task(self) -> bool:
         return self.task_identity() is not None
@@ -80,7 +83,7 @@ class AsyncioLoop:
 
 def running_loop() -> EventLoop | None:
     """Return the asyncio event loop that runs in this thread, or None."""
-    native = asyncio._get_running_loop()
+    native = _native_loop()
     if native is None:
         return None
     loop = _known.get(id(native))

@@ -50,7 +50,7 @@ class TrioLoop:
         async def body() -> None:
             try:
                 await main()
-            except BaseException:  # noqa: BLE001, S110 — trio turns it into TrioInternalError for everybody
+            except BaseException:  # noqa: S110 — trio turns it into TrioInternalError for everybody
                 pass
             finally:
                 ended()

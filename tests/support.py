@@ -1,0 +1,188 @@
+"""What many tests need: events, metrics, recorders that can be held up, and the three homes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import anyio
+
+from mvx.common.metrics import Metric, MetricEvent, MetricsRecorder, MetricsRuntime, RecorderStatistics
+from mvx.common.metrics._hosting import BIRTH, Birth, GroupHome
+from mvx.common.metrics._hub import hub_of
+from mvx.common.metrics._recorder import core_of
+from mvx.common.metrics._waiting import current_loop
+
+R = TypeVar("R", bound=MetricsRecorder)
+
+HOMES = ("loop", "group", "runtime")
+DEADLINE = 20.0
+"""Seconds after which a test gives up; no test waits for it when all is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick(MetricEvent):
+    """An event with a number."""
+
+    n: int = 0
+
+    @property
+    def event_type(self) -> str:
+        return "test.tick"
+
+
+@dataclass(frozen=True, slots=True)
+class LoudTick(Tick):
+    """A subclass of an event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tock(MetricEvent):
+    """Another event."""
+
+    @property
+    def event_type(self) -> str:
+        return "test.tock"
+
+
+class Seen(Metric):
+    """Remembers every event in order."""
+
+    def __init__(self, name: str = "seen") -> None:
+        self._name = name
+        self.events: list[MetricEvent] = []
+
+    @property
+    def metric_name(self) -> str:
+        return self._name
+
+    def handle_event(self, event: MetricEvent) -> bool:
+        self.events.append(event)
+        return True
+
+    def snapshot(self) -> Mapping[str, Any]:
+        return {"name": self._name, "dimensions": {"total": len(self.events)}}
+
+
+class Count(Metric):
+    """Counts ticks."""
+
+    event_types = (Tick,)
+
+    def __init__(self, name: str = "count") -> None:
+        self._name = name
+        self.total = 0
+
+    @property
+    def metric_name(self) -> str:
+        return self._name
+
+    def handle_event(self, event: MetricEvent) -> bool:
+        self.total += 1
+        return True
+
+    def snapshot(self) -> Mapping[str, Any]:
+        return {"name": self._name, "dimensions": {"total": self.total}}
+
+
+class Failing(Count):
+    """Raises a given exception on every event."""
+
+    def __init__(self, error: BaseException, name: str = "failing") -> None:
+        super().__init__(name)
+        self.error = error
+
+    def handle_event(self, event: MetricEvent) -> bool:
+        super().handle_event(event)
+        raise self.error
+
+
+class Gate:
+    """Holds tasks of any loop until it is opened from any thread; tells when the first one waits."""
+
+    def __init__(self, *, is_open: bool = False) -> None:
+        self._open = threading.Event()
+        self.reached = threading.Event()
+        if is_open:
+            self._open.set()
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def passage(self) -> None:
+        self.reached.set()
+        while not self._open.is_set():
+            # Another loop may open the gate: an anyio.Event could not be set from there.
+            await anyio.sleep(0.001)
+
+
+class Journal(MetricsRecorder):
+    """Writes down its hooks, in each of which it can be held up or made to fail."""
+
+    def __init__(self, entity_id: str = "journal", **options: Any) -> None:
+        super().__init__(entity_id, **options)
+        self.log: list[str] = []
+        self.starting = Gate(is_open=True)
+        self.changed = Gate(is_open=True)
+        self.stopped = Gate(is_open=True)
+        self.errors: dict[str, BaseException] = {}
+
+    async def _on_starting(self) -> None:
+        self.log.append("starting")
+        await self.starting.passage()
+        self._fail("starting")
+        self.log.append("started")
+
+    async def _on_metric_changed(self, *, metric: Metric, event: MetricEvent) -> None:
+        self.log.append("changed")
+        await self.changed.passage()
+        self._fail("changed")
+
+    async def _on_stopped(self) -> None:
+        self.log.append("stopping")
+        await self.stopped.passage()
+        self._fail("stopped")
+        self.log.append("stopped")
+
+    def _fail(self, hook: str) -> None:
+        if hook in self.errors:
+            raise self.errors[hook]
+
+
+@asynccontextmanager
+async def virgin(home: str, kind: type[R], *args: Any, **options: Any) -> AsyncIterator[R]:
+    """A recorder of class ``kind`` that has not been started, in the given home; stopped in the end."""
+    backend = current_loop().backend
+    if home == "runtime":
+        async with MetricsRuntime(namespace="test", backend=backend) as runtime:
+            token = BIRTH.set(Birth(home=runtime._home, options={}))
+            try:
+                recorder = kind(*args, **options)
+            finally:
+                BIRTH.reset(token)
+            yield recorder
+            await recorder.stop()
+        return
+    recorder = kind(*args, **options)
+    if home == "loop":
+        yield recorder
+        await recorder.stop()
+        return
+    async with anyio.create_task_group() as group:
+        core_of(recorder).home = GroupHome(hub_of(current_loop()), group, shielded=True)
+        yield recorder
+        await recorder.stop()
+        group.cancel_scope.cancel()
+
+
+def balanced(statistics: RecorderStatistics) -> bool:
+    """Whether both equations of the ledger hold and nothing is pending."""
+    s = statistics
+    return (
+        s.pending == 0
+        and s.offered == s.accepted + s.dropped + s.rejected
+        and s.accepted == s.processed + s.evicted + s.abandoned
+    )
