@@ -111,6 +111,7 @@ class ActorRun:
         self.task: object | None = None
         """The identity of the task while it runs."""
         self._scope: anyio.CancelScope | None = None
+        self._working = False
         self._interrupted = False
         self._started = False
         self._drained = False
@@ -142,7 +143,15 @@ class ActorRun:
             self.conclude()
 
     async def _live(self) -> None:
-        interrupt: KeyboardInterrupt | None = None
+        interrupt = await self._live_in_scope()
+        self._account_for_the_rest()
+        if self._started:
+            await self._run_stopped_hook()
+        if interrupt is not None:
+            raise interrupt
+
+    async def _live_in_scope(self) -> KeyboardInterrupt | None:
+        """Start and serve; whatever ends that is remembered, and Ctrl-C returned to be raised when all is settled."""
         try:
             with anyio.CancelScope(shield=self._shielded) as self._scope:
                 if self._interrupted:
@@ -153,8 +162,8 @@ class ActorRun:
         except GeneratorExit:
             raise
         except KeyboardInterrupt as exc:
-            interrupt = exc
             self._end(RecorderState.FAILURE, RecorderUnexpectedError(exc, "interrupted"))
+            return exc
         except RecorderUnexpectedError as exc:
             self._end(RecorderState.FAILURE, exc)
         except BaseException as exc:
@@ -163,18 +172,7 @@ class ActorRun:
             else:
                 self._end(RecorderState.FAILURE, RecorderUnexpectedError(exc))
                 self._tell(logging.ERROR, "the recorder failed", error=exc)
-        out_of_time = not self._drained and self._scope is not None and self._scope.cancel_called
-        self._wind_up_event(deliver=out_of_time)
-        lost = self._abandon()
-        if self._state is RecorderState.CANCELLED:
-            self._error = RecorderDispatcherCancelledError(lost)
-        elif out_of_time and self._error is None:
-            self._error = RecorderDrainTimeoutError(lost, self._drain_timeout)
-            self._tell(logging.ERROR, self._error.message)
-        if self._started:
-            await self._run_stopped_hook()
-        if interrupt is not None:
-            raise interrupt
+        return None
 
     async def _start_up(self) -> bool:
         before = self._hub.loop.cancellations()
@@ -214,6 +212,7 @@ class ActorRun:
 
     async def _work(self) -> None:
         inbox = self._inbox
+        self._working = True
         await self._finish_event()
         while True:
             if inbox.events or inbox.requests or self._owed:
@@ -223,10 +222,12 @@ class ActorRun:
                     return
             else:
                 self._hub.active -= 1
+                self._working = False
                 try:
                     inbox.doze(self._hub)
                     await inbox.wait()
                 finally:
+                    self._working = True
                     self._hub.active += 1
 
     async def _pass(self) -> None:
@@ -313,6 +314,24 @@ class ActorRun:
         if self._inbox.wanted:
             self._inbox.grant_room()
 
+    def look_in(self) -> None:
+        """Somebody rang: answer what can be answered without the task, else wake it; in the loop.
+
+        Between two passes, and before the first, no metric is at work and no event on its way.
+        """
+        inbox = self._inbox
+        if self._working or not inbox.requests:
+            inbox.wake()
+            return
+        while inbox.requests:
+            self._owed.append(inbox.requests.popleft())
+        # Looked at after the requests: an event accepted before one of them is there by now.
+        if inbox.events:
+            inbox.wake()
+            return
+        while self._owed:
+            self._owed.popleft().answer(None)
+
     # --- the end ---------------------------------------------------------------------------------
 
     def begin_stop(self) -> None:
@@ -347,6 +366,16 @@ class ActorRun:
         else:
             found = exc if isinstance(exc, cancelled) else None
         return found is not None and self._hub.loop.cancellations() > before
+
+    def _account_for_the_rest(self) -> None:
+        out_of_time = not self._drained and self._scope is not None and self._scope.cancel_called
+        self._wind_up_event(deliver=out_of_time)
+        lost = self._abandon()
+        if self._state is RecorderState.CANCELLED:
+            self._error = RecorderDispatcherCancelledError(lost)
+        elif out_of_time and self._error is None:
+            self._error = RecorderDrainTimeoutError(lost, self._drain_timeout)
+            self._tell(logging.ERROR, self._error.message)
 
     def _wind_up_event(self, *, deliver: bool) -> None:
         """Account for the event whose hook was cut; show it to the metrics that have not seen it."""

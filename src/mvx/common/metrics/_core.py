@@ -166,7 +166,7 @@ class RecorderCore:
 
         def ring() -> bool:
             try:
-                hub.call_soon(inbox.wake)
+                hub.call_soon(run.look_in)
             except LoopGoneError:
                 return False
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -58,6 +59,12 @@ class Engine:
     async def end(self) -> None:
         """Let the thread come to its end, cancelling what still runs in the task group; in the loop."""
         await self.portal.stop(cancel_remaining=True)
+
+    async def joined(self, limit: float) -> None:
+        """Wait up to ``limit`` seconds for the thread's last instructions, which come after :attr:`ended`."""
+        deadline = time.monotonic() + limit
+        while self.thread.is_alive() and time.monotonic() < deadline:  # noqa: ASYNC110 — no event tells a thread's end
+            await anyio.sleep(0.001)
 
     def leave_behind(self) -> None:
         """In a forked child: keep everything from being finalised."""

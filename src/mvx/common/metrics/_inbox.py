@@ -36,6 +36,7 @@ from typing import Any, NoReturn, Protocol
 
 import anyio
 import attrs
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ._event import MetricEvent, ensure_event
 from ._hub import LoopHub
@@ -139,7 +140,8 @@ class Inbox:
         self._known = known
         self._lock = threading.RLock()
         self._room_waiters: deque[Waiter] = deque()
-        self._send, self._receive = anyio.create_memory_object_stream[None](1)
+        self._send: MemoryObjectSendStream[None] | None = None
+        self._receive: MemoryObjectReceiveStream[None] | None = None
         self.events: deque[MetricEvent] = deque()
         self._append = self.events.append
         self.requests: deque[Any] = deque()
@@ -297,12 +299,12 @@ class Inbox:
         """Queue a request behind all events accepted so far; return False if nobody will see it any more."""
         self.requests.append(request)
         with self._lock:
-            if not self.sealed:
-                self.idle = not self._attended
-            elif request in self.requests:
+            if self.sealed and request in self.requests:
                 self.requests.remove(request)
                 return False
-        self.hurry()
+        # Also when the consumer is awake: it may be held up where a request could be answered all the same.
+        if not self._bell():
+            self._consumer.check_loop()
         return True
 
     def hurry(self) -> None:
@@ -314,6 +316,8 @@ class Inbox:
 
     def attend(self, bell: Callable[[], bool]) -> None:
         """The consumer comes to life: until it dozes nobody needs to tell it anything, and then by ``bell``."""
+        # Not before: a stream that is dropped without having been closed warns.
+        self._send, self._receive = anyio.create_memory_object_stream[None](1)
         self._bell = bell
         self._attended = self.awake = True
         self.idle = False
@@ -321,7 +325,8 @@ class Inbox:
     async def wait(self) -> None:
         """Sleep until woken; a checkpoint.  Cancelled is awake, too."""
         try:
-            await self._receive.receive()
+            if self._receive is not None:
+                await self._receive.receive()
         finally:
             self.awake = True
             self.idle = self.lingering = False
@@ -329,7 +334,7 @@ class Inbox:
 
     def wake(self) -> None:
         """Wake the consumer if it sleeps; only in its loop."""
-        if self.awake or self.sealed:
+        if self.awake or self.sealed or self._send is None:
             return
         self.awake = True
         self.idle = self.lingering = False
@@ -456,8 +461,9 @@ class Inbox:
         self._lock = threading.RLock()
 
     def _shut_stream(self) -> None:
-        self._send.close()
-        self._receive.close()
+        if self._send is not None and self._receive is not None:
+            self._send.close()
+            self._receive.close()
 
 
 class _Queued:

@@ -301,9 +301,8 @@ class MetricsRuntime:
         engine = self._begin_shutdown()
         if engine is not None:
             in_time = await engine.ended.wait_async(self._shutdown_limit, _nothing)
-            deadline = time.monotonic() + GRACE
-            while in_time and engine.thread.is_alive() and time.monotonic() < deadline:  # noqa: ASYNC110 — see below
-                await anyio.sleep(0.001)
+            if in_time:
+                await engine.joined(GRACE)
             self._check_shut_down(in_time=in_time)
 
     def _begin_shutdown(self) -> Engine | None:
