@@ -1,0 +1,234 @@
+"""Many threads at once, at a switch interval of a microsecond: what was accepted is processed."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from mvx.common.metrics import (
+    Metric,
+    MetricEvent,
+    MetricsRecorder,
+    MetricsRuntime,
+    OverflowPolicy,
+    RecorderInvalidStateError,
+    RecorderQueueOverflowError,
+)
+from mvx.common.metrics._inbox import Inbox
+from tests.support import DEADLINE, Count, Seen, Tick, balanced
+
+
+@pytest.fixture(autouse=True)
+def hectic() -> Iterator[None]:
+    """Let threads change places as often as the interpreter can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def run_all(*bodies: Callable[[], object]) -> None:
+    """Run each body in a thread of its own, all released at once; raise what they raise."""
+    errors: list[BaseException] = []
+    barrier = threading.Barrier(len(bodies))
+
+    def guarded(body: Callable[[], object]) -> None:
+        barrier.wait(DEADLINE)
+        try:
+            body()
+        except BaseException as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=guarded, args=(body,)) for body in bodies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+    if errors:
+        raise errors[0]
+
+
+class SlowHook(MetricsRecorder):
+    """Really suspends after every event."""
+
+    async def _on_metric_changed(self, *, metric: Metric, event: MetricEvent) -> None:
+        await anyio.sleep(0)
+
+
+@pytest.mark.parametrize("kind", [MetricsRecorder, SlowHook])
+def test_snapshots_contain_what_was_emitted_before(backend: dict[str, Any], kind: type[MetricsRecorder]) -> None:
+    """Read-your-writes, thousands of times, never stale."""
+    with MetricsRuntime(namespace="t", **backend) as runtime:
+        recorder = runtime.create_recorder("x", factory=kind)
+        recorder.register_metric(Count())
+        for n in range(1, 2001):
+            recorder.register_event(Tick(n))
+            assert recorder.get_metric_snapshots()["count"]["dimensions"] == {"total": n}
+
+
+@pytest.mark.parametrize("kind", [MetricsRecorder, SlowHook])
+@pytest.mark.parametrize("linger", [0.0, 0.02])
+def test_nothing_is_lost_by_a_stop(backend: dict[str, Any], kind: type[MetricsRecorder], linger: float) -> None:
+    """Four threads emit while the recorder is stopped: accepted is processed, refused is told, every time."""
+    with MetricsRuntime(namespace="t", **backend) as runtime:
+        for run in range(60):
+            recorder = runtime.create_recorder(f"r{run}", factory=kind, linger=linger)
+            metric = Count()
+            recorder.register_metric(metric)
+            told = [0, 0, 0, 0]
+            offered = [0, 0, 0, 0]
+
+            def emit(
+                who: int, recorder: MetricsRecorder = recorder, told: list[int] = told, offered: list[int] = offered
+            ) -> None:
+                for n in range(500):
+                    offered[who] += 1
+                    try:
+                        recorder.register_event(Tick(n))
+                    except RecorderInvalidStateError:
+                        told[who] += 1
+                        return
+
+            run_all(*(lambda who=who: emit(who) for who in range(4)), lambda: recorder.stop().wait(DEADLINE))  # type: ignore[misc] # a default argument binds the loop's variable
+            statistics = recorder.statistics()
+            assert balanced(statistics)
+            assert statistics.offered == sum(offered)
+            assert statistics.rejected == sum(told)
+            assert statistics.processed == statistics.accepted == metric.total
+            runtime.stop_and_remove_recorder(f"r{run}")
+
+
+def test_restarts_lose_nothing(backend: dict[str, Any]) -> None:
+    """Emitters see a recorder stop and start again; the ledger goes on over all runs."""
+    with MetricsRuntime(namespace="t", **backend) as runtime:
+        recorder = runtime.create_recorder("x", linger=0.0)
+        metric = Count()
+        recorder.register_metric(metric)
+        done = threading.Event()
+        offered = [0, 0, 0]
+        told = [0, 0, 0]
+
+        def emit(who: int) -> None:
+            while not done.is_set():
+                offered[who] += 1
+                try:
+                    recorder.register_event(Tick())
+                except (RecorderInvalidStateError, RecorderQueueOverflowError):
+                    told[who] += 1
+
+        def restart() -> None:
+            try:
+                for _ in range(100):
+                    assert recorder.stop().wait(DEADLINE).success
+                    assert recorder.start().wait(DEADLINE).success
+            finally:
+                done.set()
+
+        run_all(*(lambda who=who: emit(who) for who in range(3)), restart)  # type: ignore[misc] # a default argument binds the loop's variable
+        recorder.stop().wait(DEADLINE)
+        statistics = recorder.statistics()
+        assert balanced(statistics)
+        assert statistics.offered == sum(offered)
+        assert statistics.rejected + statistics.dropped == statistics.offered - statistics.accepted
+        assert statistics.processed == metric.total
+
+
+@pytest.mark.parametrize("policy", list(OverflowPolicy))
+def test_each_policy_keeps_its_ledger(backend: dict[str, Any], policy: OverflowPolicy) -> None:
+    """Four emitters against a small inbox: every call is accounted for, and the bound holds."""
+    with MetricsRuntime(namespace="t", **backend) as runtime:
+        recorder = runtime.create_recorder(
+            "x", queue_max_size=8, queue_overflow_policy=policy, block_timeout=DEADLINE, linger=0.001
+        )
+        metric = Count()
+        recorder.register_metric(metric)
+        raised = [0] * 4
+
+        def emit(who: int) -> None:
+            for n in range(2000):
+                try:
+                    recorder.register_event(Tick(n))
+                except RecorderQueueOverflowError:
+                    raised[who] += 1
+
+        run_all(*(lambda who=who: emit(who) for who in range(4)))  # type: ignore[misc] # a default argument binds the loop's variable
+        recorder.flush().wait(DEADLINE)
+        statistics = recorder.statistics()
+        assert balanced(statistics)
+        assert statistics.offered == 8000
+        assert statistics.rejected == sum(raised)
+        assert statistics.processed == metric.total
+        # One event more for each other thread that emits at the same instant.
+        assert statistics.high_water <= 8 + 3
+        if policy is OverflowPolicy.BLOCK:
+            assert metric.total == 8000
+
+
+def test_order_is_kept_for_each_thread(backend: dict[str, Any]) -> None:
+    """First in, first out, for each emitting thread."""
+    with MetricsRuntime(namespace="t", **backend) as runtime:
+        recorder = runtime.create_recorder("x", queue_max_size=100_000)
+        metric = Seen()
+        recorder.register_metric(metric)
+
+        def emit(who: int) -> None:
+            for n in range(3000):
+                recorder.register_event(Tick(who * 10_000 + n))
+
+        run_all(*(lambda who=who: emit(who) for who in range(4)))  # type: ignore[misc] # a default argument binds the loop's variable
+        recorder.flush().wait(DEADLINE)
+        numbers = [event.n for event in metric.events if isinstance(event, Tick)]
+        assert len(numbers) == 12_000
+        for who in range(4):
+            mine = [n for n in numbers if n // 10_000 == who]
+            assert mine == sorted(mine)
+
+
+def test_a_metric_registered_before_an_event_sees_it(backend: dict[str, Any]) -> None:
+    """Also under load: registering and replacing metrics while another thread keeps the actor busy."""
+    with MetricsRuntime(namespace="t", **backend) as runtime:
+        recorder = runtime.create_recorder("x", queue_max_size=1_000_000, queue_overflow_policy=OverflowPolicy.BLOCK)
+        done = threading.Event()
+
+        def load() -> None:
+            while not done.is_set():
+                recorder.register_event(Tick(-1))
+
+        def register() -> None:
+            try:
+                for n in range(200):
+                    metric = Seen("replaced")
+                    recorder.register_metric(metric)
+                    mine = Tick(n)
+                    recorder.register_event(mine)
+                    recorder.flush().wait(DEADLINE)
+                    assert any(event is mine for event in metric.events)
+            finally:
+                done.set()
+
+        run_all(load, register)
+
+
+def test_an_idle_recorder_always_wakes(backend: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No wake-up is lost, with and without a linger, from the edge of sleep and from sleep."""
+    monkeypatch.setattr(Inbox, "heal", lambda inbox: None)  # the heartbeat would hide a loss
+    with MetricsRuntime(namespace="t", **backend) as runtime:
+        for linger in (0.0, 0.0005):
+            recorder = runtime.create_recorder(f"x{linger}", linger=linger)
+            handled = threading.Semaphore(0)
+
+            class Signal(Count):
+                def handle_event(self, event: MetricEvent, handled: threading.Semaphore = handled) -> bool:
+                    handled.release()
+                    return False
+
+            recorder.register_metric(Signal())
+            for n in range(1500):
+                recorder.register_event(Tick(n))
+                assert handled.acquire(timeout=DEADLINE)
