@@ -95,7 +95,7 @@ def test_nothing_is_lost_by_a_stop(backend: dict[str, Any], kind: type[MetricsRe
                         told[who] += 1
                         return
 
-            run_all(*(lambda who=who: emit(who) for who in range(4)), lambda: recorder.stop().wait(DEADLINE))  # type: ignore[misc] # a default argument binds the loop's variable
+            run_all(*(lambda who=who: emit(who) for who in range(4)), lambda: recorder.stop().wait(DEADLINE))
             statistics = recorder.statistics()
             assert balanced(statistics)
             assert statistics.offered == sum(offered)
@@ -130,7 +130,7 @@ def test_restarts_lose_nothing(backend: dict[str, Any]) -> None:
             finally:
                 done.set()
 
-        run_all(*(lambda who=who: emit(who) for who in range(3)), restart)  # type: ignore[misc] # a default argument binds the loop's variable
+        run_all(*(lambda who=who: emit(who) for who in range(3)), restart)
         recorder.stop().wait(DEADLINE)
         statistics = recorder.statistics()
         assert balanced(statistics)
@@ -157,7 +157,7 @@ def test_each_policy_keeps_its_ledger(backend: dict[str, Any], policy: OverflowP
                 except RecorderQueueOverflowError:
                     raised[who] += 1
 
-        run_all(*(lambda who=who: emit(who) for who in range(4)))  # type: ignore[misc] # a default argument binds the loop's variable
+        run_all(*(lambda who=who: emit(who) for who in range(4)))
         recorder.flush().wait(DEADLINE)
         statistics = recorder.statistics()
         assert balanced(statistics)
@@ -181,7 +181,7 @@ def test_order_is_kept_for_each_thread(backend: dict[str, Any]) -> None:
             for n in range(3000):
                 recorder.register_event(Tick(who * 10_000 + n))
 
-        run_all(*(lambda who=who: emit(who) for who in range(4)))  # type: ignore[misc] # a default argument binds the loop's variable
+        run_all(*(lambda who=who: emit(who) for who in range(4)))
         recorder.flush().wait(DEADLINE)
         numbers = [event.n for event in metric.events if isinstance(event, Tick)]
         assert len(numbers) == 12_000
