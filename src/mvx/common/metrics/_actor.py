@@ -123,6 +123,7 @@ class ActorRun:
         self._event: MetricEvent | None = None
         self._todo: Iterator[MetricSlot] = iter(())
         self._owed: deque[Request] = deque()
+        self._lost = 0
         self._losses_told = 0
 
     # --- the body --------------------------------------------------------------------------------
@@ -159,14 +160,14 @@ class ActorRun:
                 if await self._start_up():
                     await self._serve()
                     self._drained = True
-        except GeneratorExit:
-            raise
         except KeyboardInterrupt as exc:
             self._end(RecorderState.FAILURE, RecorderUnexpectedError(exc, "interrupted"))
             return exc
         except RecorderUnexpectedError as exc:
             self._end(RecorderState.FAILURE, exc)
         except BaseException as exc:
+            if self._is_discarded(exc):
+                raise
             if isinstance(exc, anyio.get_cancelled_exc_class()):
                 self._end_cancelled()
             else:
@@ -178,10 +179,8 @@ class ActorRun:
         before = self._hub.loop.cancellations()
         try:
             await self._hooks.on_starting()
-        except GeneratorExit:
-            raise
         except BaseException as exc:
-            if is_for_the_thread(exc):
+            if self._is_discarded(exc) or is_for_the_thread(exc):
                 raise
             if self._is_cancellation(exc, before):
                 self._end_cancelled()
@@ -200,11 +199,9 @@ class ActorRun:
             before = self._hub.loop.cancellations()
             try:
                 await self._work()
-            except GeneratorExit:
-                raise
             except BaseException as exc:
                 out_of_time = self._scope is None or self._scope.cancel_called
-                if out_of_time or not self._is_cancellation(exc, before):
+                if self._is_discarded(exc) or out_of_time or not self._is_cancellation(exc, before):
                     raise
                 self._carry_on_shielded()
             else:
@@ -295,9 +292,9 @@ class ActorRun:
         before = self._hub.loop.cancellations()
         try:
             await hook(metric=metric, event=event)
-        except GeneratorExit:
-            raise
         except BaseException as exc:
+            if self._is_discarded(exc):
+                raise
             self._ledger.hook_errors.increment()
             if is_for_the_thread(exc) or self._is_cancellation(exc, before):
                 raise
@@ -377,6 +374,10 @@ class ActorRun:
             self._error = RecorderDrainTimeoutError(lost, self._drain_timeout)
             self._tell(logging.ERROR, self._error.message)
 
+    def _is_discarded(self, exc: BaseException) -> bool:
+        """Whether the coroutine is being closed, so that it can await no more; a hook may raise the same thing."""
+        return isinstance(exc, GeneratorExit) and self._hub.loop.task_identity() is not self.task
+
     def _wind_up_event(self, *, deliver: bool) -> None:
         """Account for the event whose hook was cut; show it to the metrics that have not seen it."""
         event = self._event
@@ -393,6 +394,7 @@ class ActorRun:
     def _abandon(self) -> int:
         lost = self._inbox.abandon()
         self._ledger.abandoned += lost
+        self._lost += lost
         return lost
 
     async def _run_stopped_hook(self) -> None:
@@ -405,10 +407,8 @@ class ActorRun:
         with anyio.move_on_after(limit, shield=True) as scope:
             try:
                 await self._hooks.on_stopped()
-            except GeneratorExit:
-                raise
             except BaseException as exc:
-                if scope.cancel_called:
+                if self._is_discarded(exc) or scope.cancel_called:
                     raise
                 failure = exc
         if scope.cancelled_caught:
@@ -440,7 +440,7 @@ class ActorRun:
             self._event_done()
         self._abandon()
         self._hub.detach(self._inbox)
-        unanswered = self._error if self._ledger.abandoned else None
+        unanswered = None if self._drained and not self._lost else self._error
         while self._owed:
             self._owed.popleft().answer(unanswered)
         while self._inbox.requests:
