@@ -14,6 +14,7 @@ from mvx.common.metrics import Metric, MetricEvent, MetricsRecorder, MetricsRunt
 from mvx.common.metrics._hosting import BIRTH, Birth, GroupHome
 from mvx.common.metrics._hub import hub_of
 from mvx.common.metrics._recorder import core_of
+from mvx.common.metrics._runtime import supervisor_of
 from mvx.common.metrics._waiting import current_loop
 
 R = TypeVar("R", bound=MetricsRecorder)
@@ -158,7 +159,7 @@ async def virgin(home: str, kind: type[R], *args: Any, **options: Any) -> AsyncI
     backend = current_loop().backend
     if home == "runtime":
         async with MetricsRuntime(namespace="test", backend=backend) as runtime:
-            token = BIRTH.set(Birth(home=runtime._home, options={}))
+            token = BIRTH.set(Birth(home=supervisor_of(runtime).home, options={}))
             try:
                 recorder = kind(*args, **options)
             finally:

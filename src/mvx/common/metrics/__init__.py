@@ -28,8 +28,9 @@ from ._lifecycle import RecorderOp, RecorderOpResult, RecorderState, RecorderWai
 from ._metric import Metric
 from ._protocols import MetricsRecorderProto
 from ._recorder import MetricsRecorder
-from ._runtime import MetricsRuntime, MetricsRuntimeState
+from ._runtime import MetricsRuntime
 from ._statistics import RecorderStatistics
+from ._supervisor import MetricsRuntimeState
 from .asyncio_names import (
     AsyncioMetricsRecorder,
     AsyncioMetricsRecorderDispatcherCancelledError,

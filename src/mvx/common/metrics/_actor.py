@@ -76,8 +76,8 @@ class RunListener(Protocol):
         """The task was cancelled from outside; close the entry; return whether ``stop()`` came first."""
         ...
 
-    def run_ended(self, run: ActorRun, state: RecorderState, error: RecorderError | None) -> None:
-        """The run is over and everything is accounted for."""
+    def run_ended(self, run: ActorRun, state: RecorderState, error: RecorderError | None) -> Callable[[], None]:
+        """The run is over and everything is accounted for; return what tells those who wait for that."""
         ...
 
 
@@ -440,6 +440,9 @@ class ActorRun:
             self._event_done()
         self._abandon()
         self._hub.detach(self._inbox)
+        # The state first, so that whoever is woken by an answer sees it; start and stop last, so that
+        # whoever is woken by them sees every answer.
+        tell = self._listener.run_ended(self, self._state, self._error)
         unanswered = None if self._drained and not self._lost else self._error
         while self._owed:
             self._owed.popleft().answer(unanswered)
@@ -449,7 +452,7 @@ class ActorRun:
             except IndexError:
                 break
             request.answer(unanswered)
-        self._listener.run_ended(self, self._state, self._error)
+        tell()
 
     def lose_loop(self) -> None:
         """The loop has ended without a word: conclude in its stead, from any thread."""

@@ -36,7 +36,6 @@ from .errors import (
     RecorderLoopUnavailableError,
     RecorderTimeoutError,
     RecorderWouldDeadlockError,
-    fresh_copy,
 )
 
 Snapshots = Mapping[str, Mapping[str, Any]]
@@ -120,10 +119,17 @@ class RecorderCore:
         )
         self._known: set[type] = set()
         self._renew_inbox()
+        self._claimed = False
         self._run: ActorRun | None = None
         self._starting: RecorderWaitHandle | None = None
         self._stopping: RecorderWaitHandle | None = None
         reset_in_child(self)
+
+    def claim(self) -> bool:
+        """Claim the recorder for a registry; return whether nobody had, and it has not been started."""
+        with self._lock:
+            claimed, self._claimed = self._claimed, True
+            return not claimed and self.state is RecorderState.VIRGIN
 
     # --- operations ------------------------------------------------------------------------------
 
@@ -234,7 +240,9 @@ class RecorderCore:
         raise self._invalid_state("register_event")
 
     def _invalid_state(self, call: str) -> RecorderInvalidStateError:
-        return RecorderInvalidStateError(self.state, states_that(call), call=call, cause=fresh_copy(self.error))
+        return RecorderInvalidStateError(
+            self.state, states_that(call), call=call, cause=self.error and self.error.fresh()
+        )
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -315,21 +323,28 @@ class RecorderCore:
             self.inbox.close()
             return False
 
-    def run_ended(self, run: ActorRun, state: RecorderState, error: RecorderError | None) -> None:
+    def run_ended(self, run: ActorRun, state: RecorderState, error: RecorderError | None) -> Callable[[], None]:
+        handles: list[RecorderWaitHandle] = []
         with self._lock:
-            if run is not self._run:
-                return
-            self._run = None
-            if state is RecorderState.STOPPED and self.state is not RecorderState.STOPPING:
-                state = RecorderState.FAILURE
-            self.error = error
-            self._go(state)
-            starting, self._starting = self._starting, None
-            stopping, self._stopping = self._stopping, None
-        if starting is not None:
-            settle(starting, error)
-        if stopping is not None:
-            settle(stopping, error)
+            if run is self._run:
+                self._run = None
+                handles = self._end_run(state, error)
+
+        def tell() -> None:
+            for handle in handles:
+                settle(handle, error)
+
+        return tell
+
+    def _end_run(self, state: RecorderState, error: RecorderError | None) -> list[RecorderWaitHandle]:
+        """Enter ``state`` and return the handles of the operations that end with it."""
+        if state is RecorderState.STOPPED and self.state is not RecorderState.STOPPING:
+            state = RecorderState.FAILURE
+        self.error = error
+        self._go(state)
+        ended = [handle for handle in (self._starting, self._stopping) if handle is not None]
+        self._starting = self._stopping = None
+        return ended
 
     def _go(self, state: RecorderState) -> None:
         if state not in STATE_TABLE[self.state].then:

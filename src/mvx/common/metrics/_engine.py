@@ -34,10 +34,18 @@ class Engine:
         name: str,
         backend: str,
         backend_options: dict[str, Any],
+        came_up: Callable[[], object],
         ended: Callable[[BaseException | None], object],
     ) -> None:
+        """Make an engine that stands still.
+
+        :param came_up: called in its thread when the loop runs, before :attr:`ready` is set
+        :param ended: called in its thread when the loop has ended, with what ended it if that was
+            not :meth:`end`, before :attr:`ended` is set
+        """
         self._backend = backend
         self._backend_options = backend_options
+        self._came_up = came_up
         self._tell_end = ended
         self.ready: OneShot[BaseException | None] = OneShot()
         """Set when the loop runs, or to the reason why it does not."""
@@ -85,6 +93,7 @@ class Engine:
         self.hub = hub_of(current_loop(), may_block=True)
         async with BlockingPortal() as self.portal, anyio.create_task_group() as group:
             self.home = GroupHome(self.hub, group, shielded=False)
+            self._came_up()
             self.ready.set(None)
             await self.portal.sleep_until_stopped()
             group.cancel_scope.cancel()

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import attrs
 
 from ._waiting import OneShot
-from .errors import RecorderError, RecorderWouldDeadlockError, fresh_copy
+from .errors import RecorderError, RecorderWouldDeadlockError
 
 
 class RecorderState(StrEnum):
@@ -173,7 +173,8 @@ class RecorderWaitHandle:
         return self._result()
 
     def _result(self) -> RecorderOpResult:
-        error = fresh_copy(self._outcome.peek())
+        outcome = self._outcome.peek()
+        error = None if outcome is None else outcome.fresh()
         return RecorderOpResult(self._op_name, error is None, error)
 
 

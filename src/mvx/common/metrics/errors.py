@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 __all__ = [
     "MetricsError",
@@ -77,6 +77,12 @@ class MetricsError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # The constructors of the subclasses differ; their data does not.
         return _rebuild, (type(self), self.message, dict(self.details), self.cause, self.reason_code)
+
+    def fresh(self) -> Self:
+        """Return a copy without traceback: one instance raised in several places would mix theirs."""
+        rebuild, args = self.__reduce__()
+        copied: Self = rebuild(*args)
+        return copied
 
     def to_log_payload(self) -> dict[str, Any]:
         """Return kind, reason, message, details and, where there is one, cause, as plain JSON values."""
@@ -394,12 +400,3 @@ class MetricsRuntimeUnexpectedError(MetricsRuntimeError):
 
     def __init__(self, cause: BaseException | None = None, situation: str = "the runtime failed") -> None:
         super().__init__(situation if cause is None else f"{situation}: {cause!r}", cause=cause)
-
-
-def fresh_copy(error: RecorderError | None) -> RecorderError | None:
-    """Return a copy without traceback: raising one instance in several loops would mix their tracebacks."""
-    if error is None:
-        return None
-    rebuild, args = error.__reduce__()
-    copied: RecorderError = rebuild(*args)
-    return copied

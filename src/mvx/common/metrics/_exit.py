@@ -1,0 +1,66 @@
+"""The last drain: what happens to runtimes that nobody shut down when the interpreter exits.
+
+At its exit CPython joins the non-daemon threads, then calls ``atexit`` callbacks, and only then
+freezes the daemon threads.  A callback therefore sees every event of every producer that has
+finished, while the runtimes' threads still work.  SIGTERM without a handler, ``os._exit`` and the
+children of ``multiprocessing`` skip it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import time
+from typing import Any, Protocol
+
+from ._log import emit
+from ._waiting import OneShot
+from .errors import MetricsRuntimeError
+
+EXIT_TIMEOUT = 30.0
+"""Seconds that the exit waits for all runtimes together."""
+
+
+class Drainable(Protocol):
+    """A runtime whose thread runs."""
+
+    log_fields: dict[str, Any]
+
+    def begin_shutdown(self) -> OneShot[BaseException | None] | None:
+        """Set the shutdown going without waiting; return what to wait for, if there is anything."""
+        ...
+
+
+_running: set[Drainable] = set()
+
+
+def drain_at_exit(runtime: Drainable) -> None:
+    """Keep ``runtime`` alive, and drain it at the interpreter's exit, unless it is forgotten before."""
+    _running.add(runtime)
+
+
+def forget(runtime: Drainable) -> None:
+    """Forget ``runtime``: its thread has ended."""
+    _running.discard(runtime)
+
+
+# Registered when the library is imported: what the application registers later is called earlier,
+# and may still emit.  No thread may be started in here.
+@atexit.register
+def _drain() -> None:
+    ends = []
+    for runtime in list(_running):
+        try:
+            ended = runtime.begin_shutdown()
+        except MetricsRuntimeError:
+            continue
+        if ended is not None:
+            ends.append((runtime, ended))
+    deadline = time.monotonic() + EXIT_TIMEOUT
+    for runtime, ended in ends:
+        if not ended.wait(max(0.0, deadline - time.monotonic()), _nothing):
+            emit(logging.ERROR, "the runtime was not drained in time at exit", fields=runtime.log_fields)
+
+
+def _nothing() -> None:
+    pass
