@@ -153,6 +153,12 @@ class Journal(MetricsRecorder):
             raise self.errors[hook]
 
 
+class Plain(Journal):
+    """A journal that does not react to changes: its events take the path without suspensions."""
+
+    _on_metric_changed = MetricsRecorder._on_metric_changed
+
+
 @asynccontextmanager
 async def virgin(home: str, kind: type[R], *args: Any, **options: Any) -> AsyncIterator[R]:
     """A recorder of class ``kind`` that has not been started, in the given home; stopped in the end."""

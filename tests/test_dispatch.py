@@ -17,7 +17,7 @@ from mvx.common.metrics import (
     RecorderState,
     RecorderUnexpectedError,
 )
-from tests.support import Count, Failing, Journal, LoudTick, Seen, Tick, Tock, balanced, virgin
+from tests.support import Count, Failing, Gate, Journal, LoudTick, Plain, Seen, Tick, Tock, balanced, virgin
 
 pytestmark = pytest.mark.anyio
 
@@ -168,23 +168,25 @@ async def test_quarantine_forgives_after_a_success(home: str, kind: type[Metrics
         assert moody.total == 30
 
 
-@KINDS
-async def test_fail_ends_the_recorder(home: str, kind: type[MetricsRecorder]) -> None:
+@pytest.mark.parametrize("kind", [Plain, Journal])
+async def test_fail_ends_the_recorder(home: str, kind: type[Journal]) -> None:
     """FAILURE with the metric's exception as the cause; what was pending is counted as abandoned."""
     async with virgin(home, kind, "x", failure_policy=FailurePolicy.FAIL) as recorder:
         error = ValueError("no")
         recorder.register_metric(Failing(error))
+        recorder.starting = Gate()
         for _ in range(5):
             recorder.register_event(Tick())
-        result = await recorder.flush()
+        flush = recorder.flush()
+        recorder.starting.open()
+        result = await flush
         assert isinstance(result.error, RecorderUnexpectedError)
         assert result.error.cause is error
         assert recorder.get_status() is RecorderState.FAILURE
         statistics = recorder.statistics()
         assert (statistics.processed, statistics.abandoned, statistics.metric_errors) == (1, 4, 1)
         assert balanced(statistics)
-        if isinstance(recorder, Journal):
-            assert recorder.log[-1] == "stopped"
+        assert recorder.log[-1] == "stopped"
         stop = await recorder.stop()
         assert stop.error is not None
         assert isinstance(stop.error.cause, RecorderUnexpectedError)
