@@ -36,7 +36,7 @@ async def hold_up(recorder: Journal) -> None:
 async def blocked(recorder: Journal) -> None:
     """Wait until somebody waits for room."""
     with anyio.fail_after(DEADLINE):
-        while not core_of(recorder).inbox.wanted:
+        while not core_of(recorder).inbox.line:
             await anyio.sleep(0)
 
 
@@ -95,7 +95,7 @@ async def test_a_cancelled_aregister_event_was_not_accepted(home: str) -> None:
             group.start_soon(recorder.aregister_event, Tick(7))
             await blocked(recorder)
             group.cancel_scope.cancel()
-        assert not core_of(recorder).inbox.wanted
+        assert not core_of(recorder).inbox.line
         recorder.changed.open()
         await recorder.flush()
         assert recorder.statistics().accepted == 2
@@ -141,7 +141,7 @@ async def test_a_stop_sends_waiting_emitters_away(home: str) -> None:
             group.start_soon(emit)
             group.start_soon(anyio.to_thread.run_sync, emit_blocking)
             with anyio.fail_after(DEADLINE):
-                while len(core_of(recorder).inbox._room_waiters) < 2:
+                while len(core_of(recorder).inbox.line) < 2:
                     await anyio.sleep(0.001)
             stop = recorder.stop()
             recorder.changed.open()
@@ -195,7 +195,7 @@ def test_block_waits_its_time_and_gives_up(backend: dict[str, Any]) -> None:
         with pytest.raises(RecorderQueueOverflowError, match=r"no room came within 0\.05 s"):
             recorder.register_event(Tick())
         assert time.monotonic() - began >= 0.05
-        assert not core_of(recorder).inbox.wanted
+        assert not core_of(recorder).inbox.line
         recorder.changed.open()
 
 
@@ -211,7 +211,7 @@ def test_block_goes_on_when_there_is_room(backend: dict[str, Any]) -> None:
         assert recorder.changed.reached.wait(DEADLINE)
         emitter = threading.Thread(target=recorder.register_event, args=(Tick(),))
         emitter.start()
-        while not core_of(recorder).inbox.wanted:
+        while not core_of(recorder).inbox.line:
             pass
         recorder.changed.open()
         emitter.join(DEADLINE)

@@ -257,8 +257,8 @@ class ActorRun:
                 handled = dispatch(take, min(BATCH, count))
             finally:
                 inbox.end_handling()
-            if inbox.wanted:
-                inbox.grant_room()
+            if inbox.line:
+                inbox.line.grant()
             if handled == 0:
                 return  # evicted meanwhile
             count -= handled
@@ -308,8 +308,8 @@ class ActorRun:
         self._ledger.processed += 1
         self._ledger.in_flight = 0
         self._inbox.end_handling()
-        if self._inbox.wanted:
-            self._inbox.grant_room()
+        if self._inbox.line:
+            self._inbox.line.grant()
 
     def look_in(self) -> None:
         """Somebody rang: answer what can be answered without the task, else wake it; in the loop.

@@ -10,8 +10,7 @@ from typing import Any
 
 import attrs
 
-from ._event import MetricEvent
-from ._inbox import MAX_KNOWN_CLASSES
+from ._event import MAX_KNOWN_CLASSES, MetricEvent
 from ._log import LimitedLog
 from ._metric import Metric
 from ._statistics import Ledger

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+MAX_KNOWN_CLASSES = 4096
+"""Event classes that anything is remembered of; a program that makes classes without end must not leak them."""
+
 
 class MetricEvent(ABC):
     """A fact that production code reports: it says what happened and counts nothing.

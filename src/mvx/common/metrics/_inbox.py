@@ -38,10 +38,11 @@ import anyio
 import attrs
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from ._event import MetricEvent, ensure_event
+from ._event import MAX_KNOWN_CLASSES, MetricEvent, ensure_event
 from ._hub import LoopHub
+from ._room import WaitingLine
 from ._statistics import Ledger
-from ._waiting import HEARTBEAT, TaskWaiter, ThreadWaiter, Waiter
+from ._waiting import HEARTBEAT, TaskWaiter, ThreadWaiter
 from .errors import RecorderQueueOverflowError
 
 
@@ -87,10 +88,6 @@ class Consumer(Protocol):
         ...
 
 
-MAX_KNOWN_CLASSES = 4096
-"""Event classes remembered as checked; a program that makes classes without end must not leak them."""
-
-
 class Inbox:
     """See the module's docstring for the contract."""
 
@@ -102,7 +99,6 @@ class Inbox:
         "_known",
         "_lock",
         "_receive",
-        "_room_waiters",
         "_send",
         "awake",
         "closed",
@@ -110,6 +106,7 @@ class Inbox:
         "hard_limit",
         "idle",
         "ledger",
+        "line",
         "lingering",
         "options",
         "requests",
@@ -139,7 +136,8 @@ class Inbox:
         self._attended = False
         self._known = known
         self._lock = threading.RLock()
-        self._room_waiters: deque[Waiter] = deque()
+        self.line = WaitingLine(lambda: self.hard_limit - len(self.events))
+        """The producers that wait for room."""
         self._send: MemoryObjectSendStream[None] | None = None
         self._receive: MemoryObjectReceiveStream[None] | None = None
         self.events: deque[MetricEvent] = deque()
@@ -194,7 +192,7 @@ class Inbox:
             if self._consumer.in_own_task():
                 self._reject(hint="a hook cannot wait for the recorder that it holds up")
             waiter = TaskWaiter()
-            with _Queued(self, waiter):
+            with self.line.waiting(waiter):
                 if self.closed or len(self.events) < self.hard_limit:
                     continue
                 self.hurry()
@@ -281,7 +279,7 @@ class Inbox:
         deadline = time.monotonic() + limit
         while True:
             waiter = ThreadWaiter()
-            with _Queued(self, waiter):
+            with self.line.waiting(waiter):
                 if (accepted := self._put_if_room(event)) is not None:
                     return accepted
                 left = deadline - time.monotonic()
@@ -387,21 +385,6 @@ class Inbox:
         """Nothing is being handled."""
         self._set_hard_limit(self.options.capacity)
 
-    def grant_room(self) -> None:
-        """Let as many producers try again as there is room for."""
-        room = self.hard_limit - len(self.events)
-        while room > 0 and self._room_waiters:
-            try:
-                self._room_waiters.popleft().notify()
-            except IndexError:
-                return
-            room -= 1
-
-    @property
-    def wanted(self) -> bool:
-        """Whether producers wait for room."""
-        return bool(self._room_waiters)
-
     def _set_hard_limit(self, limit: int) -> None:
         self.hard_limit = limit
         self._set_threshold(limit)
@@ -417,11 +400,7 @@ class Inbox:
         """Turn new events away, from any thread; what was accepted is still to be taken out."""
         self.closed = True
         self.threshold = -1
-        while self._room_waiters:
-            try:
-                self._room_waiters.popleft().notify()
-            except IndexError:
-                return
+        self.line.dismiss()
 
     def seal(self) -> bool:
         """End the inbox for good if it is empty; return whether it was.  It must be closed."""
@@ -464,22 +443,3 @@ class Inbox:
         if self._send is not None and self._receive is not None:
             self._send.close()
             self._receive.close()
-
-
-class _Queued:
-    """Keeps a waiter in line for room; a waiter that was told and does not take the room passes it on."""
-
-    __slots__ = ("_inbox", "_waiter")
-
-    def __init__(self, inbox: Inbox, waiter: Waiter) -> None:
-        self._inbox = inbox
-        self._waiter = waiter
-
-    def __enter__(self) -> None:
-        self._inbox._room_waiters.append(self._waiter)  # noqa: SLF001 — same module
-
-    def __exit__(self, *exc_info: object) -> None:
-        try:
-            self._inbox._room_waiters.remove(self._waiter)  # noqa: SLF001 — same module
-        except ValueError:
-            self._inbox.grant_room()
