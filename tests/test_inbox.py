@@ -1,0 +1,401 @@
+"""The inbox's protocol, one forced ordering at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from mvx.common.metrics import MetricEvent, OverflowPolicy, RecorderQueueOverflowError
+from mvx.common.metrics._inbox import Inbox, InboxOptions
+from mvx.common.metrics._room import WaitingLine
+from mvx.common.metrics._statistics import Ledger
+from tests.support import DEADLINE, Tick, Tock
+
+
+class Consumer:
+    """Stands in for the recorder."""
+
+    def __init__(self) -> None:
+        self.rings = 0
+        self.reachable = True
+        self.checks = 0
+
+    def ring(self) -> bool:
+        self.rings += 1
+        return self.reachable
+
+    def on_own_loop(self) -> bool:
+        return False
+
+    def in_own_task(self) -> bool:
+        return False
+
+    def check_loop(self) -> None:
+        self.checks += 1
+
+
+class Hub:
+    """Stands in for the hub: remembers who wants to be looked at."""
+
+    def __init__(self, *, ticking: bool = True) -> None:
+        self.ticking = ticking
+        self.lookers: list[Inbox] = []
+
+    def look_later(self, sleeper: Inbox, delay: float) -> bool:
+        self.lookers.append(sleeper)
+        return self.ticking
+
+
+@pytest.fixture
+def consumer() -> Consumer:
+    return Consumer()
+
+
+Make = Callable[..., Inbox]
+
+
+@pytest.fixture
+def make(consumer: Consumer) -> Iterator[Make]:
+    """Makes an inbox whose consumer is awake, and ends it after the test."""
+    made: list[Inbox] = []
+
+    def make_inbox(
+        *, capacity: int = 100, policy: OverflowPolicy = OverflowPolicy.RAISE_ERROR, linger: float = 0.0
+    ) -> Inbox:
+        options = InboxOptions(capacity=capacity, overflow_policy=policy, block_timeout=DEADLINE, linger=linger)
+        inbox = Inbox(options, ledger=Ledger(), consumer=consumer, bell=consumer.ring, known={Tick})
+        inbox.attend(consumer.ring)
+        made.append(inbox)
+        return inbox
+
+    yield make_inbox
+    for inbox in made:
+        inbox.abandon()
+
+
+class HeldUp:
+    """A producer in a thread that is held up just before, or just after, its append."""
+
+    def __init__(self, inbox: Inbox, event: MetricEvent, *, before: bool) -> None:
+        self.result: bool | BaseException | None = None
+        self._go = threading.Event()
+        there = threading.Event()
+        append = inbox._append
+
+        def slow_append(event: MetricEvent) -> None:
+            if not before:
+                append(event)
+            there.set()
+            assert self._go.wait(DEADLINE)
+            if before:
+                append(event)
+
+        def produce() -> None:
+            try:
+                self.result = inbox.put(event)
+            except BaseException as exc:
+                self.result = exc
+
+        inbox._append = slow_append
+        self._thread = threading.Thread(target=produce)
+        self._thread.start()
+        assert there.wait(DEADLINE)
+        inbox._append = append
+
+    def go_on(self) -> bool | BaseException | None:
+        self._go.set()
+        self._thread.join(DEADLINE)
+        assert not self._thread.is_alive()
+        return self.result
+
+
+def end(inbox: Inbox) -> list[MetricEvent]:
+    """Close, drain and seal as the actor does; return what was drained."""
+    inbox.close()
+    drained: list[MetricEvent] = []
+    while not inbox.seal():
+        drained.append(inbox.events.popleft())
+    return drained
+
+
+# --- waking up -------------------------------------------------------------------------------------
+
+
+def test_a_producer_rings_for_a_sleeping_consumer_once(make: Make, consumer: Consumer) -> None:
+    """The first event after the consumer went to sleep rings, the next ones do not."""
+    inbox = make()
+    inbox.put(Tick())
+    assert consumer.rings == 0
+    inbox.events.clear()
+    inbox.doze(Hub())  # type: ignore[arg-type] # a stand-in with the one method that is used
+    for n in range(10):
+        inbox.put(Tick(n))
+    assert consumer.rings == 1
+
+
+class Sneaky(deque[MetricEvent]):
+    """Lets another thread's event in right after somebody has looked whether there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sneak: Callable[[], object] | None = None
+
+    def __len__(self) -> int:
+        length = super().__len__()
+        sneak, self.sneak = self.sneak, None
+        if sneak is not None:
+            sneak()
+        return length
+
+
+def sneaky(inbox: Inbox) -> Sneaky:
+    inbox.events = events = Sneaky()
+    inbox._append = events.append
+    return events
+
+
+def test_an_event_that_comes_while_the_consumer_falls_asleep(make: Make) -> None:
+    """It came after the last look and before ``idle``: the look after ``idle`` finds it."""
+    inbox = make(linger=1.0)
+    events = sneaky(inbox)
+    inbox.doze(Hub())  # type: ignore[arg-type] # a stand-in with the one method that is used
+    assert inbox.lingering
+    events.sneak = lambda: inbox._append(Tick())  # the producer reads idle before it is set: nobody rings
+    inbox.look()
+    assert inbox.awake
+
+
+def test_a_request_that_comes_while_the_consumer_falls_asleep(make: Make) -> None:
+    """Requests are looked for as well."""
+    inbox = make()
+    inbox.requests.append(object())
+    inbox.doze(Hub())  # type: ignore[arg-type] # a stand-in with the one method that is used
+    assert inbox.awake
+
+
+def test_without_a_ticking_hub_there_is_no_linger(make: Make) -> None:
+    """A hub that cannot look later leaves waking up to the producers."""
+    inbox = make(linger=1.0)
+    inbox.doze(Hub(ticking=False))  # type: ignore[arg-type] # a stand-in with the one method that is used
+    assert not inbox.lingering
+    assert inbox.idle
+
+
+def test_heal_wakes_only_a_sleeping_consumer_with_something_to_do(make: Make) -> None:
+    """The heartbeat leaves an idle inbox asleep."""
+    inbox = make()
+    inbox.doze(Hub())  # type: ignore[arg-type] # a stand-in with the one method that is used
+    inbox.heal()
+    assert not inbox.awake
+    inbox.events.append(Tick())
+    inbox.idle = False
+    inbox.heal()
+    assert inbox.awake
+
+
+def test_a_half_full_inbox_hurries_once_a_linger(make: Make, consumer: Consumer) -> None:
+    """Crossing the half rings, and the events behind it do not ring again."""
+    inbox = make(capacity=10, linger=1.0)
+    inbox.doze(Hub())  # type: ignore[arg-type] # a stand-in with the one method that is used
+    for n in range(10):
+        inbox.put(Tick(n))
+    assert consumer.rings == 1
+
+
+# --- closing ---------------------------------------------------------------------------------------
+
+
+def test_a_late_event_is_not_accepted(make: Make) -> None:
+    """A producer that was held up before its append, over the end, is told so."""
+    inbox = make()
+    producer = HeldUp(inbox, Tick(), before=True)
+    assert end(inbox) == []
+    assert producer.go_on() is False
+    assert inbox.waiting() == 0
+
+
+def test_a_drained_event_was_accepted(make: Make) -> None:
+    """A producer that was held up after its append is told what became of its event."""
+    inbox = make()
+    event = Tick()
+    producer = HeldUp(inbox, event, before=False)
+    assert end(inbox) == [event]
+    assert producer.go_on() is True
+
+
+def test_two_late_producers_do_not_mistake_each_others_events(make: Make) -> None:
+    """Equal events are told apart: the drained one was accepted, the late one was not."""
+    inbox = make()
+    early = HeldUp(inbox, Tick(7), before=False)
+    late = HeldUp(inbox, Tick(7), before=True)
+    assert len(end(inbox)) == 1
+    assert late.go_on() is False
+    assert early.go_on() is True
+
+
+def test_a_late_look_at_events_calls_none_of_their_code(make: Make) -> None:
+    """Whose event it is, is decided by identity: == is the user's."""
+
+    class Touchy(Tick):
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError
+
+        __hash__ = None  # type: ignore[assignment] # it is not to be hashed either
+
+    inbox = make()
+    inbox._known.add(Touchy)
+    producers = [HeldUp(inbox, Touchy(), before=True) for _ in range(2)]
+    end(inbox)
+    assert [producer.go_on() for producer in producers] == [False, False]
+
+
+def test_seal_waits_for_the_last_event(make: Make) -> None:
+    """An event that came after the last look takes the seal off again."""
+    inbox = make()
+    inbox.close()
+    inbox._append(Tick())
+    assert not inbox.seal()
+    assert (inbox.sealed, inbox.idle) == (False, False)
+    inbox.events.clear()
+    assert inbox.seal()
+
+
+def test_a_seal_and_a_late_producer_exclude_each_other(make: Make) -> None:
+    """A producer that comes in the midst of a seal waits for its outcome."""
+    inbox = make()
+    inbox.close()
+    results: list[bool] = []
+    event = Tick()
+    inbox._append(event)
+    with inbox._lock:
+        inbox.sealed = inbox.idle = True
+        producer = threading.Thread(target=lambda: results.append(inbox._announce(event)))
+        producer.start()
+        producer.join(0.05)
+        assert producer.is_alive()
+        inbox.sealed = inbox.idle = False
+    producer.join(DEADLINE)
+    assert results == [True]
+
+
+def test_the_consumer_cannot_open_a_closed_gate(make: Make) -> None:
+    """stop() in another thread and the consumer set the same number: closed wins."""
+    inbox = make()
+    inbox.close()
+    inbox.begin_handling()
+    inbox.end_handling()
+    assert inbox.threshold == -1
+    assert inbox.put(Tick()) is False
+
+
+def test_abandon_counts_what_is_left(make: Make) -> None:
+    """And what comes too late is not among it."""
+    inbox = make()
+    for n in range(3):
+        inbox.put(Tick(n))
+    late = HeldUp(inbox, Tick(9), before=True)
+    assert inbox.abandon() == 3
+    assert late.go_on() is False
+    assert inbox.abandon() == 0
+    assert inbox.waiting() == 0
+
+
+def test_a_request_after_the_end_is_the_askers_own(make: Make) -> None:
+    """Nobody would see it any more."""
+    inbox = make()
+    end(inbox)
+    assert inbox.ask(object()) is False
+    assert not inbox.requests
+
+
+def test_a_consumer_that_cannot_be_reached(make: Make, consumer: Consumer) -> None:
+    """The event is taken back, and the recorder looks what became of its loop."""
+    inbox = make()
+    inbox.doze(Hub())  # type: ignore[arg-type] # a stand-in with the one method that is used
+    consumer.reachable = False
+    assert inbox.put(Tick()) is False
+    assert inbox.waiting() == 0
+    assert consumer.checks == 1
+
+
+# --- room ------------------------------------------------------------------------------------------
+
+
+def test_the_bound(make: Make) -> None:
+    """So many and no more; while one is being handled, one less may wait."""
+    inbox = make(capacity=3)
+    for n in range(3):
+        inbox.put(Tick(n))
+    with pytest.raises(RecorderQueueOverflowError):
+        inbox.put(Tick())
+    inbox.events.popleft()
+    inbox.begin_handling()
+    with pytest.raises(RecorderQueueOverflowError):
+        inbox.put(Tick())
+    inbox.end_handling()
+    assert inbox.put(Tick())
+    assert inbox.ledger.rejected.value() == 2
+
+
+def test_drop_and_drop_oldest(make: Make) -> None:
+    """One throws the new event away, the other the oldest, and both count it."""
+    dropping = make(capacity=2, policy=OverflowPolicy.DROP)
+    evicting = make(capacity=2, policy=OverflowPolicy.DROP_OLDEST)
+    for n in range(5):
+        assert dropping.put(Tick(n))
+        assert evicting.put(Tick(n))
+    assert list(dropping.events) == [Tick(0), Tick(1)]
+    assert list(evicting.events) == [Tick(3), Tick(4)]
+    assert (dropping.ledger.dropped.value(), evicting.ledger.evicted.value()) == (3, 3)
+
+
+def test_a_class_is_looked_at_once(make: Make) -> None:
+    """The first event of a class is checked, and what is remembered is bounded."""
+    inbox = make()
+    for _ in range(2):
+        inbox.put(Tock())
+    assert Tock in inbox._known
+    inbox._known.update(type(f"E{n}", (), {}) for n in range(5000))
+    inbox._known.discard(Tock)
+    inbox.put(Tock())
+    assert inbox._known == {Tock}
+
+
+class Told:
+    """A waiter that counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def notify(self) -> None:
+        self.count += 1
+
+
+def test_room_is_passed_on_by_whoever_does_not_take_it() -> None:
+    """The first in line is told, gives up, and the second is told in its place."""
+    line = WaitingLine(lambda: 1)
+    first, second = Told(), Told()
+    with line.waiting(second):
+        with line.waiting(first):
+            line._waiters.reverse()
+            line.grant()
+            assert (first.count, second.count) == (1, 0)
+        assert second.count == 1
+    assert len(line) == 0
+
+
+def test_no_more_are_told_than_there_is_room_for() -> None:
+    """First come, first told."""
+    room = 2
+    line = WaitingLine(lambda: room)
+    waiters: list[Any] = [Told() for _ in range(5)]
+    line._waiters.extend(waiters)
+    line.grant()
+    assert [waiter.count for waiter in waiters] == [1, 1, 0, 0, 0]
+    line.dismiss()
+    assert [waiter.count for waiter in waiters] == [1] * 5
+    line.grant()
