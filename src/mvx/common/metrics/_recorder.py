@@ -17,7 +17,7 @@ from ._event import MetricEvent
 from ._hosting import BIRTH, GroupHome, home_here
 from ._hub import hub_of
 from ._inbox import InboxOptions, OverflowPolicy
-from ._lifecycle import RecorderState, RecorderWaitHandle, states_that
+from ._lifecycle import STATE_TABLE, Reaction, RecorderState, RecorderWaitHandle, states_that
 from ._metric import Metric
 from ._statistics import RecorderStatistics
 from ._waiting import current_loop
@@ -189,11 +189,12 @@ class MetricsRecorder:
     async def __aenter__(self) -> Self:
         """Start the recorder in a task group of this block.
 
+        :raises RecorderInvalidStateError: unless VIRGIN or STOPPED
         :raises RecorderError: if it cannot be started, for instance because a hook raised
         :raises RecorderLoopUnavailableError: on another loop than the one that it was made on
         """
         core = self.__core
-        if self.__group is not None:
+        if STATE_TABLE[core.state].start is not Reaction.BEGIN:
             raise RecorderInvalidStateError(core.state, states_that("start"), call="__aenter__")
         if not core.home.on_own_loop():
             raise RecorderLoopUnavailableError("'async with' must run on the loop that the recorder was made on")
@@ -226,13 +227,15 @@ class MetricsRecorder:
         if group is None:
             return
         try:
+            # A stop of the user's own within the block has been reported to the user.
+            stopped_before = core.state is RecorderState.STOPPED
             with anyio.CancelScope(shield=True):
                 await core.stop()
         finally:
             core.home = self.__home_before
             await group.__aexit__(None, None, None)
-        if exc is None and core.error is not None:
-            raise core.error
+        if exc is None and core.error is not None and not stopped_before:
+            raise core.error.fresh()
 
     # --- metrics and events ----------------------------------------------------------------------
 

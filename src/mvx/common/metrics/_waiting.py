@@ -131,6 +131,8 @@ class OneShot(Generic[T]):
 
         Calls ``heartbeat`` about once a second meanwhile.
         """
+        if self.is_set:
+            return True
         deadline = None if timeout is None else time.monotonic() + timeout
         waiter = ThreadWaiter()
         self._waiters.append(waiter)
