@@ -1,0 +1,106 @@
+"""The documented programs run as they stand.
+
+They are part of the specification rather than of this repository, so they lie beside it and are
+read from there; where they are not, these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import runpy
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.support import DEADLINE
+
+SPEC = Path(__file__).parents[2] / "shared" / "spec"
+CUSTOM_RECORDER = SPEC / "custom_recorder.py"
+DOCUMENT_STORAGE = SPEC / "document_storage.py"
+
+pytestmark = pytest.mark.skipif(
+    not (CUSTOM_RECORDER.is_file() and DOCUMENT_STORAGE.is_file()),
+    reason="the documented programs are not there, beside the repository",
+)
+
+METRIC = "document_storage.save.attempts"
+
+
+def snapshot(total: int, success_total: int, failure_total: int) -> dict[str, Any]:
+    """The snapshot of the documented metric."""
+    return {
+        "name": METRIC,
+        "dimensions": {"total": total, "success_total": success_total, "failure_total": failure_total},
+    }
+
+
+SNAPSHOTS = {METRIC: snapshot(3, 2, 1)}
+PUBLISHED = {
+    "publisher_is_open": False,
+    "published_records": [
+        {
+            "entity_id": "document_storage",
+            "metric_name": METRIC,
+            "event_type": "document_storage.save.attempt",
+            "snapshot": snapshot(*numbers),
+        }
+        for numbers in ((1, 1, 0), (2, 2, 0), (3, 2, 1))
+    ],
+    "snapshots": SNAPSHOTS,
+}
+
+
+def printed_by(path: Path) -> Any:
+    """Run a program that prints one literal, with warnings as errors."""
+    done = subprocess.run(
+        (sys.executable, "-W", "error", str(path)),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return ast.literal_eval(done.stdout)
+
+
+def names_of(path: Path) -> dict[str, Any]:
+    """What a program defines, when it is not run as the main one."""
+    return runpy.run_path(str(path), run_name="documented")
+
+
+def test_the_custom_recorder_is_a_program() -> None:
+    """It prints the documented records and snapshots."""
+    assert printed_by(CUSTOM_RECORDER) == PUBLISHED
+
+
+def test_the_document_storage_is_a_program() -> None:
+    """It prints the documented snapshots."""
+    assert printed_by(DOCUMENT_STORAGE) == SNAPSHOTS
+
+
+def test_the_document_storage_returns_its_snapshots() -> None:
+    """Its ``main()`` does so in this process, too."""
+    assert names_of(DOCUMENT_STORAGE)["main"]() == SNAPSHOTS
+
+
+@pytest.mark.anyio
+async def test_the_custom_recorder_runs_on_every_backend() -> None:
+    """A subclass of ``AsyncioMetricsRecorder`` needs no change under another loop than asyncio's own."""
+    example: Callable[[], Awaitable[Any]] = names_of(CUSTOM_RECORDER)["run_custom_recorder_example"]
+    with anyio.fail_after(DEADLINE):
+        assert await example() == PUBLISHED
+
+
+@pytest.mark.skipif(importlib.util.find_spec("trio") is None, reason="trio is not installed")
+def test_the_custom_recorder_runs_by_trio_run() -> None:
+    """Driven by trio itself, without anyio around it."""
+    import trio  # noqa: PLC0415 — not installed everywhere
+
+    example = names_of(CUSTOM_RECORDER)["run_custom_recorder_example"]
+    assert trio.run(example) == PUBLISHED
