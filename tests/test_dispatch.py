@@ -197,11 +197,17 @@ async def test_fail_counts_hooks_too(home: str) -> None:
     async with virgin(home, Journal, failure_policy=FailurePolicy.FAIL) as recorder:
         recorder.errors["changed"] = ValueError("no")
         recorder.register_metric(Count())
+        recorder.starting = Gate()
         recorder.register_event(Tick())
+        recorder.register_event(Tick())
+        flush = recorder.flush()
+        recorder.starting.open()
+        assert not (await flush).success
         assert not (await recorder.flush()).success
         assert recorder.get_status() is RecorderState.FAILURE
         assert recorder.log[-1] == "stopped"
-        assert recorder.statistics().hook_errors == 1
+        statistics = recorder.statistics()
+        assert (statistics.hook_errors, statistics.processed, statistics.abandoned) == (1, 1, 1)
 
 
 async def test_an_event_emitted_by_a_metric_is_handled(home: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from mvx.common.metrics import MetricEvent, OverflowPolicy, RecorderQueueOverflowError
-from mvx.common.metrics._inbox import Inbox, InboxOptions
+from mvx.common.metrics._inbox import SEALING, Inbox, InboxOptions
 from mvx.common.metrics._room import WaitingLine
 from mvx.common.metrics._statistics import Ledger
 from tests.support import DEADLINE, Tick, Tock
@@ -36,6 +36,9 @@ class Consumer:
 
     def check_loop(self) -> None:
         self.checks += 1
+
+    def refuse_unheard(self) -> NoReturn:
+        raise ConnectionError
 
 
 class Hub:
@@ -114,12 +117,11 @@ class HeldUp:
 
 
 def end(inbox: Inbox) -> list[MetricEvent]:
-    """Close, drain and seal as the actor does; return what was drained."""
-    inbox.close()
-    drained: list[MetricEvent] = []
-    while not inbox.seal():
-        drained.append(inbox.events.popleft())
-    return drained
+    """Seal as the actor does when it has nothing left to do; return what it finds to be done yet."""
+    inbox.seal()
+    left = list(inbox.events)
+    inbox.events.clear()
+    return left
 
 
 # --- waking up -------------------------------------------------------------------------------------
@@ -153,18 +155,18 @@ class Sneaky(deque[MetricEvent]):
 
 
 def sneaky(inbox: Inbox) -> Sneaky:
-    inbox.events = events = Sneaky()
+    inbox.events = inbox._late = events = Sneaky()
     inbox._append = events.append
     return events
 
 
 def test_an_event_that_comes_while_the_consumer_falls_asleep(make: Make) -> None:
-    """It came after the last look and before ``idle``: the look after ``idle`` finds it."""
+    """It came after the last look and before the nap: the look after lying down finds it."""
     inbox = make(linger=1.0)
     events = sneaky(inbox)
     inbox.doze(Hub())  # type: ignore[arg-type] # a stand-in with the one method that is used
     assert inbox.lingering
-    events.sneak = lambda: inbox._append(Tick())  # the producer reads idle before it is set: nobody rings
+    events.sneak = lambda: inbox._append(Tick())  # the producer looks at the nap before: nobody rings
     inbox.look()
     assert inbox.awake
 
@@ -192,7 +194,6 @@ def test_heal_wakes_only_a_sleeping_consumer_with_something_to_do(make: Make) ->
     inbox.heal()
     assert not inbox.awake
     inbox.events.append(Tick())
-    inbox.idle = False
     inbox.heal()
     assert inbox.awake
 
@@ -253,33 +254,57 @@ def test_a_late_look_at_events_calls_none_of_their_code(make: Make) -> None:
     assert [producer.go_on() for producer in producers] == [False, False]
 
 
-def test_seal_waits_for_the_last_event(make: Make) -> None:
-    """An event that came after the last look takes the seal off again."""
-    inbox = make()
-    inbox.close()
-    inbox._append(Tick())
-    assert not inbox.seal()
-    assert (inbox.sealed, inbox.idle) == (False, False)
-    inbox.events.clear()
-    assert inbox.seal()
+def test_the_same_object_twice_about_the_seal(make: Make) -> None:
+    """One copy was taken and one came too late: one is accepted and one is not, whoever asks first."""
+    event = Tick(7)
+    for late_first in (True, False):
+        inbox = make()
+        early = HeldUp(inbox, event, before=False)
+        late = HeldUp(inbox, event, before=True)
+        assert end(inbox) == [event]
+        producers = (late, early) if late_first else (early, late)
+        assert sorted(bool(producer.go_on()) for producer in producers) == [False, True]
 
 
-def test_a_seal_and_a_late_producer_exclude_each_other(make: Make) -> None:
-    """A producer that comes in the midst of a seal waits for its outcome."""
+def test_an_event_between_the_last_look_and_the_seal(make: Make) -> None:
+    """It is the consumer's: the producer looked at the nap before the seal."""
     inbox = make()
+    events = sneaky(inbox)
+    event = Tick()
+    events.append(event)
     inbox.close()
-    results: list[bool] = []
+    assert end(inbox) == [event]
+    assert inbox.sealed
+
+
+def test_a_producer_waits_for_a_seal_under_way(make: Make) -> None:
+    """And never the other way round: the seal needs nothing of a producer."""
+    inbox = make()
     event = Tick()
     inbox._append(event)
-    with inbox._lock:
-        inbox.sealed = inbox.idle = True
-        producer = threading.Thread(target=lambda: results.append(inbox._announce(event)))
-        producer.start()
-        producer.join(0.05)
-        assert producer.is_alive()
-        inbox.sealed = inbox.idle = False
+    inbox.nap = SEALING
+    results: list[bool] = []
+    producer = threading.Thread(target=lambda: results.append(inbox._announce(event)))
+    producer.start()
+    producer.join(0.05)
+    assert producer.is_alive()
+    inbox.seal()
     producer.join(DEADLINE)
     assert results == [True]
+
+
+def test_many_seals_at_once_are_one(make: Make) -> None:
+    """Several threads may find at the same time that the loop is gone."""
+    inbox = make(capacity=1000)
+    for n in range(1000):
+        inbox.put(Tick(n))
+    lost: list[int] = []
+    threads = [threading.Thread(target=lambda: lost.append(inbox.abandon())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert sum(lost) == 1000
 
 
 def test_the_consumer_cannot_open_a_closed_gate(make: Make) -> None:
@@ -313,12 +338,13 @@ def test_a_request_after_the_end_is_the_askers_own(make: Make) -> None:
 
 
 def test_a_consumer_that_cannot_be_reached(make: Make, consumer: Consumer) -> None:
-    """The event is taken back, and the recorder looks what became of its loop."""
+    """The recorder is told, and answers for it."""
     inbox = make()
     inbox.doze(Hub())  # type: ignore[arg-type] # a stand-in with the one method that is used
     consumer.reachable = False
-    assert inbox.put(Tick()) is False
-    assert inbox.waiting() == 0
+    with pytest.raises(ConnectionError):
+        inbox.put(Tick())
+    assert inbox.ask(object())
     assert consumer.checks == 1
 
 

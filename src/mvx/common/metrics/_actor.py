@@ -15,11 +15,12 @@ from typing import Any, Protocol
 import anyio
 import attrs
 
+from ._backends import LoopGoneError
 from ._dispatch import Dispatcher, FailurePolicy, MetricSlot, is_for_the_thread
 from ._event import MetricEvent
 from ._hub import LoopHub
 from ._inbox import Inbox
-from ._lifecycle import RecorderState
+from ._lifecycle import OperationOwner, RecorderOp, RecorderState, RecorderWaitHandle, settle
 from ._log import LimitedLog
 from ._metric import Metric
 from ._statistics import Ledger
@@ -37,8 +38,8 @@ DEFAULT_DRAIN_TIMEOUT = 30.0
 """Seconds that a drain may take; also after a cancellation where ``drain_timeout`` is None."""
 MIN_STOPPED_HOOK_TIMEOUT = 10.0
 """Seconds that ``_on_stopped()`` may take even if ``drain_timeout`` is shorter."""
-BATCH = 32
-"""Events handled between two looks at the clock."""
+MAX_BATCH = 32
+"""Events handled between two looks at the clock, at the most."""
 
 
 class MetricChangedHook(Protocol):
@@ -65,28 +66,17 @@ class Request(Protocol):
         ...
 
 
-class RunListener(Protocol):
-    """Who keeps the recorder's state."""
-
-    def run_started(self) -> None:
-        """``_on_starting()`` has completed."""
-        ...
-
-    def run_interrupted(self) -> bool:
-        """The task was cancelled from outside; close the entry; return whether ``stop()`` came first."""
-        ...
-
-    def run_ended(self, run: ActorRun, state: RecorderState, error: RecorderError | None) -> Callable[[], None]:
-        """The run is over and everything is accounted for; return what tells those who wait for that."""
-        ...
-
-
 class ActorRun:
-    """One run; made in any thread, runs and ends on the hub's loop."""
+    """One run; made in any thread, runs and ends on the hub's loop.
+
+    Its state is deduced from what has happened, each fact being written by one side only.  So the
+    actor needs no lock, which a thread might hold that waits for the actor.
+    """
 
     def __init__(
         self,
         *,
+        owner: OperationOwner,
         hooks: Hooks,
         inbox: Inbox,
         dispatcher: Dispatcher,
@@ -96,7 +86,6 @@ class ActorRun:
         drain_timeout: float | None,
         log: LimitedLog,
         fields: dict[str, Any],
-        listener: RunListener,
     ) -> None:
         self._hooks = hooks
         self._inbox = inbox
@@ -107,24 +96,64 @@ class ActorRun:
         self._drain_timeout = drain_timeout
         self._log = log
         self._fields = fields
-        self._listener = listener
+        self.starting = RecorderWaitHandle(RecorderOp.START, owner)
+        """Done when ``_on_starting()`` has completed, or the run has ended without it."""
+        self.stopping = RecorderWaitHandle(RecorderOp.STOP, owner)
+        """Done when the run has ended, whether it was asked to or not."""
         self.task: object | None = None
         """The identity of the task while it runs."""
+        self.error: RecorderError | None = None
+        """What ended the run, or spoilt its stop."""
+        self.lost = 0
+        """How many of the run's events were abandoned."""
         self._scope: anyio.CancelScope | None = None
+        self._final: RecorderState | None = None
+        self._started = False
+        self._stop_requested = False
+        self._stopping_begun = False
+        self._drained = False
         self._working = False
         self._interrupted = False
-        self._started = False
-        self._drained = False
-        self._concluded = False
-        self._state = RecorderState.STOPPED
-        self._error: RecorderError | None = None
+        self._right_to_conclude = [None]
+        self._verdict = RecorderState.STOPPED
         # The event under way and the metrics that have still to see it: a cancelled hook is
         # followed by the next metric, not by the next event.
         self._event: MetricEvent | None = None
         self._todo: Iterator[MetricSlot] = iter(())
         self._owed: deque[Request] = deque()
-        self._lost = 0
         self._losses_told = 0
+
+    @property
+    def state(self) -> RecorderState:
+        """The recorder's state, as far as this run is concerned."""
+        if self._final is not None:
+            return self._final
+        if self._stop_requested:
+            return RecorderState.STOPPING
+        return RecorderState.RUNNING if self._started else RecorderState.STARTING
+
+    # --- any thread ------------------------------------------------------------------------------
+
+    def request_stop(self) -> None:
+        """Close the entry and have the actor drain; again if an exception cut the first request short."""
+        self._stop_requested = True
+        self._inbox.close()
+        self.call(self.begin_stop)
+
+    def ring(self) -> bool:
+        """Get the actor's attention; return False if its loop is gone."""
+        try:
+            self._hub.call_soon(self._look_in)
+        except LoopGoneError:
+            return False
+        return True
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Run ``function`` in the loop soon; if the loop is gone, conclude in its stead."""
+        try:
+            self._hub.call_soon(function)
+        except LoopGoneError:
+            self.lose_loop()
 
     # --- the body --------------------------------------------------------------------------------
 
@@ -133,7 +162,7 @@ class ActorRun:
         self.task = self._hub.loop.task_identity()
         self._hub.active += 1
         try:
-            self._hub.attach(self._inbox)
+            self._hub.attach(self)
             await self._live()
         except GeneratorExit:
             self._end(RecorderState.FAILURE, RecorderLoopUnavailableError("the recorder's event loop was discarded"))
@@ -190,7 +219,7 @@ class ActorRun:
                 self._end(RecorderState.FAILURE, RecorderOnStartingHookFailedError(exc))
             return False
         self._started = True
-        self._listener.run_started()
+        settle(self.starting, None)
         return True
 
     async def _serve(self) -> None:
@@ -214,9 +243,10 @@ class ActorRun:
         while True:
             if inbox.events or inbox.requests or self._owed:
                 await self._pass()
+            elif inbox.sealed:
+                return
             elif inbox.closed:
-                if inbox.seal():
-                    return
+                inbox.seal()
             else:
                 self._hub.active -= 1
                 self._working = False
@@ -238,7 +268,7 @@ class ActorRun:
                 break
         owed = len(self._owed)
         count = len(inbox.events)
-        self._ledger.high_water = max(self._ledger.high_water, count)
+        self._note_high_water(count)
         if self._hooks.on_metric_changed is None:
             await self._drain(count)
         else:
@@ -251,10 +281,12 @@ class ActorRun:
 
     async def _drain(self, count: int) -> None:
         inbox, dispatch, take = self._inbox, self._dispatcher.dispatch, self._inbox.events.popleft
+        # The clock is looked at between batches: small ones for slow metrics, large ones for fast ones.
+        batch = 1
         while count > 0:
             inbox.begin_handling()
             try:
-                handled = dispatch(take, min(BATCH, count))
+                handled = dispatch(take, min(batch, count))
             finally:
                 inbox.end_handling()
             if inbox.line:
@@ -262,7 +294,10 @@ class ActorRun:
             if handled == 0:
                 return  # evicted meanwhile
             count -= handled
-            if count > 0 and self._hub.is_tired():
+            if not self._hub.is_tired():
+                batch = min(2 * batch, MAX_BATCH)
+            elif count > 0:
+                batch = 1
                 await self._hub.rest()
 
     async def _drain_with_hook(self, count: int) -> None:
@@ -273,6 +308,7 @@ class ActorRun:
                 return  # evicted meanwhile
             self._event = event
             self._ledger.in_flight = 1
+            self._note_high_water(len(self._inbox.events) + 1)
             self._inbox.begin_handling()
             self._todo = iter(self._dispatcher.wanting(event))
             await self._finish_event()
@@ -302,16 +338,20 @@ class ActorRun:
             if self._dispatcher.policy is FailurePolicy.FAIL:
                 raise RecorderUnexpectedError(exc, "_on_metric_changed() raised") from exc
 
+    def _note_high_water(self, pending: int) -> None:
+        self._ledger.high_water = max(self._ledger.high_water, pending)
+
     def _event_done(self) -> None:
         self._event = None
         self._todo = iter(())
-        self._ledger.processed += 1
+        # In this order: counted nowhere for a moment rather than twice, see Ledger.read().
         self._ledger.in_flight = 0
+        self._ledger.processed += 1
         self._inbox.end_handling()
         if self._inbox.line:
             self._inbox.line.grant()
 
-    def look_in(self) -> None:
+    def _look_in(self) -> None:
         """Somebody rang: answer what can be answered without the task, else wake it; in the loop.
 
         Between two passes, and before the first, no metric is at work and no event on its way.
@@ -321,20 +361,34 @@ class ActorRun:
             inbox.wake()
             return
         while inbox.requests:
-            self._owed.append(inbox.requests.popleft())
+            try:
+                self._owed.append(inbox.requests.popleft())
+            except IndexError:
+                break
         # Looked at after the requests: an event accepted before one of them is there by now.
         if inbox.events:
             inbox.wake()
             return
         while self._owed:
             self._owed.popleft().answer(None)
+        if not (inbox.awake or inbox.lingering):
+            inbox.park()  # the ring may have been for an event, since evicted, too
+
+    def heal(self) -> None:
+        """Make up for a call from another thread that an exception cut short; in the loop."""
+        if self._stop_requested and not self._inbox.sealed:
+            self._inbox.close()
+            self.begin_stop()
+        self._inbox.heal()
 
     # --- the end ---------------------------------------------------------------------------------
 
     def begin_stop(self) -> None:
-        """Drain from now on, within the time limit; in the loop, after the inbox was closed."""
-        if self._drain_timeout is not None:
-            self._limit(self._drain_timeout)
+        """Drain from now on, within the time limit; in the loop, after the inbox was closed; again is once."""
+        if not self._stopping_begun:
+            self._stopping_begun = True
+            if self._drain_timeout is not None:
+                self._limit(self._drain_timeout)
         self._inbox.wake()
 
     def interrupt(self) -> None:
@@ -352,8 +406,10 @@ class ActorRun:
         if self._scope is not None:
             self._scope.shield = True
         self._limit(DEFAULT_DRAIN_TIMEOUT if self._drain_timeout is None else self._drain_timeout)
-        if not self._listener.run_interrupted():
+        if not self._stop_requested:
             self._end_cancelled()
+            self._stop_requested = True
+        self._inbox.close()
 
     def _is_cancellation(self, exc: BaseException, before: int) -> bool:
         """Whether ``exc`` means that this task was cancelled, rather than that a hook passed one on."""
@@ -368,11 +424,11 @@ class ActorRun:
         out_of_time = not self._drained and self._scope is not None and self._scope.cancel_called
         self._wind_up_event(deliver=out_of_time)
         lost = self._abandon()
-        if self._state is RecorderState.CANCELLED:
-            self._error = RecorderDispatcherCancelledError(lost)
-        elif out_of_time and self._error is None:
-            self._error = RecorderDrainTimeoutError(lost, self._drain_timeout)
-            self._tell(logging.ERROR, self._error.message)
+        if self._verdict is RecorderState.CANCELLED:
+            self.error = RecorderDispatcherCancelledError(lost)
+        elif out_of_time and self.error is None:
+            self.error = RecorderDrainTimeoutError(lost, self._drain_timeout)
+            self._tell(logging.ERROR, self.error.message)
 
     def _is_discarded(self, exc: BaseException) -> bool:
         """Whether the coroutine is being closed, so that it can await no more; a hook may raise the same thing."""
@@ -394,12 +450,12 @@ class ActorRun:
     def _abandon(self) -> int:
         lost = self._inbox.abandon()
         self._ledger.abandoned += lost
-        self._lost += lost
+        self.lost += lost
         return lost
 
     async def _run_stopped_hook(self) -> None:
         limit = self._drain_timeout
-        if limit is None and self._state is not RecorderState.STOPPED:
+        if limit is None and self._verdict is not RecorderState.STOPPED:
             limit = DEFAULT_DRAIN_TIMEOUT
         if limit is not None:
             limit = max(limit, MIN_STOPPED_HOOK_TIMEOUT)
@@ -416,43 +472,50 @@ class ActorRun:
         if failure is not None:
             self._ledger.hook_errors.increment()
             self._tell(logging.ERROR, "_on_stopped() failed", error=failure)
-            if self._state is RecorderState.STOPPED:
-                self._state = RecorderState.FAILURE
-                self._error = RecorderOnStoppedHookFailedError(failure)
+            if self._verdict is RecorderState.STOPPED:
+                self._verdict = RecorderState.FAILURE
+                self.error = RecorderOnStoppedHookFailedError(failure)
 
     def _end_cancelled(self) -> None:
         self._end(RecorderState.CANCELLED, RecorderDispatcherCancelledError())
 
     def _end(self, state: RecorderState, error: RecorderError) -> None:
         """Remember how the run ends; what came first counts."""
-        if self._state is RecorderState.STOPPED:
-            self._state, self._error = state, error
+        if self._verdict is RecorderState.STOPPED:
+            self._verdict, self.error = state, error
 
     def conclude(self) -> None:
         """Settle the account and tell everybody who waits; once, synchronously, come what may."""
-        if self._concluded:
+        try:
+            self._right_to_conclude.pop()
+        except IndexError:
             return
-        self._concluded = True
         if not self._started:
             # The task was cancelled before its first step, or the loop took no task any more.
             self._end_cancelled()
         if self._event is not None:
             self._event_done()
         self._abandon()
-        self._hub.detach(self._inbox)
-        # The state first, so that whoever is woken by an answer sees it; start and stop last, so that
+        self._hub.look_no_more(self._inbox)
+        self._hub.detach(self)
+        # The state first, so that whoever is woken by an answer sees it; the handles last, so that
         # whoever is woken by them sees every answer.
-        tell = self._listener.run_ended(self, self._state, self._error)
-        unanswered = None if self._drained and not self._lost else self._error
+        self._final = self._verdict
         while self._owed:
-            self._owed.popleft().answer(unanswered)
+            self._owed.popleft().answer(self.loss)
         while self._inbox.requests:
             try:
                 request: Request = self._inbox.requests.popleft()
             except IndexError:
                 break
-            request.answer(unanswered)
-        tell()
+            request.answer(self.loss)
+        settle(self.starting, self.error)
+        settle(self.stopping, self.error)
+
+    @property
+    def loss(self) -> RecorderError | None:
+        """Why events of this run were not processed, if there are any."""
+        return self.error if self.lost else None
 
     def lose_loop(self) -> None:
         """The loop has ended without a word: conclude in its stead, from any thread."""

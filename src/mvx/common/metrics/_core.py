@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -85,8 +84,9 @@ class RecorderCore:
     ``put`` is the current inbox's, kept at hand because it is what every emit calls; it returns
     False if the inbox is closed.
 
-    The lock guards the state; it is held for assignments only, and is reentrant because a signal
-    handler or a finalizer may call in anywhere.
+    Its state is that of its last run.  The lock keeps two starts apart and nothing else: whoever holds
+    it may have been interrupted by a signal handler that waits for the actor, so the actor must never
+    need it; and it is reentrant, because that handler may start something, too.
     """
 
     def __init__(
@@ -106,9 +106,6 @@ class RecorderCore:
         self._fields = {"entity_id": entity_id, "namespace": namespace}
         self._log = LimitedLog()
         self._lock = threading.RLock()
-        self.state = RecorderState.VIRGIN
-        self.error: RecorderError | None = None
-        """What ended the recorder, or spoilt its last stop."""
         self.ledger = Ledger()
         self.dispatcher = Dispatcher(
             policy=options.failure_policy,
@@ -119,47 +116,67 @@ class RecorderCore:
         )
         self._known: set[type] = set()
         self._renew_inbox()
-        self._claimed = False
+        self._right_to_claim = [None]
         self._run: ActorRun | None = None
-        self._starting: RecorderWaitHandle | None = None
-        self._stopping: RecorderWaitHandle | None = None
+        """The last run, also when it has ended."""
+        self._lost: RecorderError | None = None
+        """Set if the loop went away while there was no run."""
         reset_in_child(self)
+
+    @property
+    def state(self) -> RecorderState:
+        """The state of this moment."""
+        if self._lost is not None:
+            return RecorderState.FAILURE
+        return RecorderState.VIRGIN if self._run is None else self._run.state
+
+    @property
+    def error(self) -> RecorderError | None:
+        """What ended the recorder, or spoilt its last stop."""
+        if self._lost is not None:
+            return self._lost
+        return None if self._run is None else self._run.error
 
     def claim(self) -> bool:
         """Claim the recorder for a registry; return whether nobody had, and it has not been started."""
-        with self._lock:
-            claimed, self._claimed = self._claimed, True
-            return not claimed and self.state is RecorderState.VIRGIN
+        try:
+            self._right_to_claim.pop()
+        except IndexError:
+            return False
+        return self.state is RecorderState.VIRGIN
 
     # --- operations ------------------------------------------------------------------------------
 
     def start(self) -> RecorderWaitHandle:
         with self._lock:
-            reaction = STATE_TABLE[self.state].start
-            if reaction is Reaction.JOIN and self._starting is not None:
-                return self._starting
+            run, state = self._run, self.state
+            reaction = STATE_TABLE[state].start
+            if reaction is Reaction.JOIN and run is not None:
+                return run.starting
             if reaction is not Reaction.BEGIN:
-                return settled(RecorderOp.START, self, self._invalid_state("start"))
-            handle = self._starting = RecorderWaitHandle(RecorderOp.START, self)
+                return settled(RecorderOp.START, self, self._invalid_state(state, "start"))
             try:
-                run = self._begin_run()
+                run = self._new_run()
             except LoopGoneError:
-                self._lose_loop()
-                return handle
+                self._lose_loop_at_rest()
+                return settled(RecorderOp.START, self, self._lost)
         try:
             self.home.launch(run.main, name=f"mvx.common.metrics recorder {self.entity_id}", ended=run.conclude)
         except LoopGoneError:
             run.lose_loop()
-        return handle
+        except BaseException:
+            run.conclude()
+            raise
+        return run.starting
 
-    def _begin_run(self) -> ActorRun:
+    def _new_run(self) -> ActorRun:
         hub = self.home.hub()
-        if self.state is RecorderState.STOPPED:
+        if self._run is not None:
             self._renew_inbox()
-        inbox = self.inbox
-        run = self._run = ActorRun(
+        run = ActorRun(
+            owner=self,
             hooks=self._hooks(),
-            inbox=inbox,
+            inbox=self.inbox,
             dispatcher=self.dispatcher,
             ledger=self.ledger,
             hub=hub,
@@ -167,36 +184,17 @@ class RecorderCore:
             drain_timeout=self.options.drain_timeout,
             log=self._log,
             fields=self._fields,
-            listener=self,
         )
-
-        def ring() -> bool:
-            try:
-                hub.call_soon(run.look_in)
-            except LoopGoneError:
-                return False
-            return True
-
-        self._go(RecorderState.STARTING)
-        inbox.attend(ring)
+        self.inbox.attend(run.ring)
+        self._run = run
         return run
 
     def stop(self) -> RecorderWaitHandle:
-        with self._lock:
-            reaction = STATE_TABLE[self.state].stop
-            if reaction is Reaction.JOIN and self._stopping is not None:
-                return self._stopping
-            run = self._run
-            if reaction is not Reaction.BEGIN or run is None:
-                return settled(RecorderOp.STOP, self, self._invalid_state("stop"))
-            handle = self._stopping = RecorderWaitHandle(RecorderOp.STOP, self)
-            self._go(RecorderState.STOPPING)
-            self.inbox.close()
-        try:
-            self.home.hub().call_soon(run.begin_stop)
-        except LoopGoneError:
-            run.lose_loop()
-        return handle
+        run, state = self._run, self.state
+        if run is None or STATE_TABLE[state].stop is Reaction.REFUSE:
+            return settled(RecorderOp.STOP, self, self._invalid_state(state, "stop"))
+        run.request_stop()
+        return run.stopping
 
     def interrupt(self) -> None:
         """Cancel the run under way from outside; in its loop."""
@@ -205,18 +203,19 @@ class RecorderCore:
 
     def flush(self) -> RecorderWaitHandle:
         handle = RecorderWaitHandle(RecorderOp.FLUSH, self)
-        if not (self.state in ACTIVE and self.inbox.ask(_FlushRequest(handle))):
-            settle(handle, None)
+        run = self._run
+        if run is None or not (run.state in ACTIVE and self.inbox.ask(_FlushRequest(handle))):
+            settle(handle, None if run is None else run.loss)
         return handle
 
     # --- events and metrics ----------------------------------------------------------------------
 
     def register_metric(self, metric: Metric) -> None:
         name, checked = ensure_metric(metric)
-        with self._lock:
-            if STATE_TABLE[self.state].register_metric is Reaction.REFUSE:
-                raise self._invalid_state("register_metric")
-            self.dispatcher.register(name, checked)
+        state = self.state
+        if STATE_TABLE[state].register_metric is Reaction.REFUSE:
+            raise self._invalid_state(state, "register_metric")
+        self.dispatcher.register(name, checked)
 
     def put_again(self, event: MetricEvent) -> None:
         """The inbox was closed to ``event``: offer it to the inbox of a new run if there is one, or raise."""
@@ -237,12 +236,11 @@ class RecorderCore:
 
     def _refuse(self) -> NoReturn:
         self.ledger.rejected.increment()
-        raise self._invalid_state("register_event")
+        raise self._invalid_state(self.state, "register_event")
 
-    def _invalid_state(self, call: str) -> RecorderInvalidStateError:
-        return RecorderInvalidStateError(
-            self.state, states_that(call), call=call, cause=self.error and self.error.fresh()
-        )
+    def _invalid_state(self, state: RecorderState, call: str) -> RecorderInvalidStateError:
+        cause = None if self.error is None else self.error.fresh()
+        return RecorderInvalidStateError(state, states_that(call), call=call, cause=cause)
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -283,8 +281,7 @@ class RecorderCore:
         return request if self.inbox.ask(request) else None
 
     def statistics(self) -> RecorderStatistics:
-        with self._lock:
-            return self.ledger.read(waiting=self.inbox.waiting, capacity=self.options.inbox.capacity)
+        return self.ledger.read(waiting=self.inbox.waiting, capacity=self.options.inbox.capacity)
 
     # --- what the handles, the inbox and the run ask ---------------------------------------------
 
@@ -298,72 +295,26 @@ class RecorderCore:
         return self.home.hub().loop.task_identity() is run.task
 
     def check_loop(self) -> None:
-        if self.state not in ACTIVE and self.state is not RecorderState.VIRGIN:
-            return
-        try:
-            if not self.home.hub().is_gone():
-                return
-        except LoopGoneError:
-            pass
-        with self._lock:
-            self._lose_loop()
-
-    def run_started(self) -> None:
-        with self._lock:
-            self._go(RecorderState.RUNNING)
-            handle = self._starting
-        if handle is not None:
-            settle(handle, None)
-
-    def run_interrupted(self) -> bool:
-        with self._lock:
-            if self.state is RecorderState.STOPPING:
-                return self._stopping is not None
-            self._go(RecorderState.STOPPING)
-            self.inbox.close()
-            return False
-
-    def run_ended(self, run: ActorRun, state: RecorderState, error: RecorderError | None) -> Callable[[], None]:
-        handles: list[RecorderWaitHandle] = []
-        with self._lock:
-            if run is self._run:
-                self._run = None
-                handles = self._end_run(state, error)
-
-        def tell() -> None:
-            for handle in handles:
-                settle(handle, error)
-
-        return tell
-
-    def _end_run(self, state: RecorderState, error: RecorderError | None) -> list[RecorderWaitHandle]:
-        """Enter ``state`` and return the handles of the operations that end with it."""
-        if state is RecorderState.STOPPED and self.state is not RecorderState.STOPPING:
-            state = RecorderState.FAILURE
-        self.error = error
-        self._go(state)
-        ended = [handle for handle in (self._starting, self._stopping) if handle is not None]
-        self._starting = self._stopping = None
-        return ended
-
-    def _go(self, state: RecorderState) -> None:
-        if state not in STATE_TABLE[self.state].then:
-            logging.getLogger(__name__).error("illegal transition %s -> %s", self.state, state)
-        self.state = state
-
-    def _lose_loop(self) -> None:
-        """The loop has ended; nobody can work for this recorder any more."""
         run = self._run
-        if run is not None:
-            run.lose_loop()
-            return
-        if self.state in (RecorderState.VIRGIN, RecorderState.STOPPED):
-            self.error = RecorderLoopUnavailableError("the recorder's event loop has ended")
-            self._go(RecorderState.FAILURE)
-            self.ledger.abandoned += self.inbox.abandon()
-        starting, self._starting = self._starting, None
-        if starting is not None:
-            settle(starting, self.error)
+        if run is not None and run.state in ACTIVE:
+            run.call(run.heal)
+        elif run is None and self._loop_is_gone():
+            self._lose_loop_at_rest()
+
+    def refuse_unheard(self) -> NoReturn:
+        self.check_loop()
+        raise self._invalid_state(self.state, "register_event")
+
+    def _loop_is_gone(self) -> bool:
+        try:
+            return self.home.hub().is_gone()
+        except LoopGoneError:
+            return True
+
+    def _lose_loop_at_rest(self) -> None:
+        """The loop has ended; nobody can work for this recorder any more."""
+        self._lost = RecorderLoopUnavailableError("the recorder's event loop has ended")
+        self.ledger.abandoned += self.inbox.abandon()
 
     def _renew_inbox(self) -> None:
         self.inbox = Inbox(
@@ -372,33 +323,29 @@ class RecorderCore:
         self.put = self.inbox.put
 
     def _start_on_first_event(self) -> bool:
-        try:
-            if self.home.hub().is_gone():
-                return False
-        except LoopGoneError:
+        if self._loop_is_gone():
             return False
-        self.start()
+        with self._lock:
+            # An emitter that was held up since must not start what has meanwhile been stopped.
+            if self.state is RecorderState.VIRGIN:
+                self.start()
         return True
 
     # --- fork ------------------------------------------------------------------------------------
 
     def after_fork_in_child(self) -> None:
         """Begin anew: what is pending, counted or under way belongs to the parent."""
-        never_finalise((self._run, self.inbox, self._starting, self._stopping))
-        was = self.state
+        run, was = self._run, self.state
+        never_finalise((run, self.inbox))
         self._lock = threading.RLock()
-        self._run = self._starting = self._stopping = None
         self.dispatcher.after_fork()
         self.ledger.reset()
         if was not in ACTIVE and was is not RecorderState.VIRGIN:
-            self.inbox.after_fork()
             return
+        self._run = None
         self._renew_inbox()
-        if self.home.survives_fork:
-            self.state = RecorderState.VIRGIN
-        else:
-            self.state = RecorderState.FAILURE
-            self.error = RecorderLoopUnavailableError(
+        if not self.home.survives_fork:
+            self._lost = RecorderLoopUnavailableError(
                 "the recorder's event loop stayed in the parent process at a fork"
             )
             self.inbox.abandon()

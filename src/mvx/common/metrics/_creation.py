@@ -66,6 +66,8 @@ class Creation:
         recorder: MetricsRecorder | None = None
         failure: BaseException | None = None
         with anyio.CancelScope() as self._scope:
+            if self.given_up:
+                self._scope.cancel()
             try:
                 recorder = self._make()
                 await anyio.lowlevel.checkpoint_if_cancelled()

@@ -224,8 +224,8 @@ class Dispatcher:
             raise RecorderUnexpectedError(error, f"metric {slot.name!r} raised on {event_class}") from error
         if self.policy is FailurePolicy.QUARANTINE and slot.consecutive_failures >= self._quarantine_after:
             slot.quarantined = True
-            with self._lock:
-                self._table = _Table(self._table.slots)
+            # Not a new table: that would take the lock, which a thread may hold that waits for the actor.
+            self._table.routes.clear()
 
     def _count_and_log(self, slot: MetricSlot, error: BaseException, message: str, *args: object) -> None:
         self._ledger.metric_errors.increment()

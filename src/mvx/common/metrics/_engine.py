@@ -34,18 +34,16 @@ class Engine:
         name: str,
         backend: str,
         backend_options: dict[str, Any],
-        came_up: Callable[[], object],
         ended: Callable[[BaseException | None], object],
     ) -> None:
         """Make an engine that stands still.
 
-        :param came_up: called in its thread when the loop runs, before :attr:`ready` is set
         :param ended: called in its thread when the loop has ended, with what ended it if that was
             not :meth:`end`, before :attr:`ended` is set
         """
         self._backend = backend
         self._backend_options = backend_options
-        self._came_up = came_up
+        self._given_up = False
         self._tell_end = ended
         self.ready: OneShot[BaseException | None] = OneShot()
         """Set when the loop runs, or to the reason why it does not."""
@@ -74,6 +72,15 @@ class Engine:
         while self.thread.is_alive() and time.monotonic() < deadline:  # noqa: ASYNC110 — no event tells a thread's end
             await anyio.sleep(0.001)
 
+    def give_up(self) -> None:
+        """Have an engine that did not come up in time end as soon as it does."""
+        self._given_up = True
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the loop has come up, and did not fail to."""
+        return self.ready.is_set and self.ready.peek() is None
+
     def leave_behind(self) -> None:
         """In a forked child: keep everything from being finalised."""
         never_finalise(self)
@@ -93,9 +100,9 @@ class Engine:
         self.hub = hub_of(current_loop(), may_block=True)
         async with BlockingPortal() as self.portal, anyio.create_task_group() as group:
             self.home = GroupHome(self.hub, group, shielded=False)
-            self._came_up()
             self.ready.set(None)
-            await self.portal.sleep_until_stopped()
+            if not self._given_up:
+                await self.portal.sleep_until_stopped()
             group.cancel_scope.cancel()
 
 

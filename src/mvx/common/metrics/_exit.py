@@ -2,14 +2,16 @@
 
 At its exit CPython joins the non-daemon threads, then calls ``atexit`` callbacks, and only then
 freezes the daemon threads.  A callback therefore sees every event of every producer that has
-finished, while the runtimes' threads still work.  SIGTERM without a handler, ``os._exit`` and the
-children of ``multiprocessing`` skip it.
+finished, while the runtimes' threads still work.  A forked child of ``multiprocessing`` leaves by
+``os._exit()``, which calls none; it has finalizers of its own.  SIGTERM without a handler and
+``os._exit()`` itself skip both.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
+import sys
 import time
 from typing import Any, Protocol
 
@@ -37,6 +39,12 @@ _running: set[Drainable] = set()
 def drain_at_exit(runtime: Drainable) -> None:
     """Keep ``runtime`` alive, and drain it at the interpreter's exit, unless it is forgotten before."""
     _running.add(runtime)
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
+        # Again is harmless: each drain takes what is still running.
+        from multiprocessing import util  # noqa: PLC0415 — only in a process that multiprocessing has made
+
+        util.Finalize(None, _drain, exitpriority=100)
 
 
 def forget(runtime: Drainable) -> None:

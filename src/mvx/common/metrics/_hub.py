@@ -33,14 +33,18 @@ were measured to wait for seconds.  A real sleep of this length brings that down
 
 
 class Sleeper(Protocol):
-    """Something that the hub looks after while it sleeps: an inbox."""
+    """Something that wants to be looked at later: an inbox in its linger."""
 
     def look(self) -> None:
         """The set time has come; must not raise."""
         ...
 
+
+class Attached(Protocol):
+    """Something that the hub looks after all the time: the run of an actor."""
+
     def heal(self) -> None:
-        """See whether a wake-up was lost; must not raise."""
+        """See whether a call from another thread was lost; must not raise."""
         ...
 
 
@@ -57,11 +61,14 @@ class LoopHub:
         self._calls: deque[Callable[[], object]] = deque()
         self._posted = False
         self._gone = False
-        self._sleepers: dict[Sleeper, None] = {}
+        self._attached: dict[Attached, None] = {}
         self._due: list[tuple[float, int, Sleeper]] = []
+        # When each sleeper in the heap is to be looked at: one that dozes again only changes its time here.
+        self._wanted: dict[Sleeper, float] = {}
         self._order = itertools.count()
         self._ticker: anyio.CancelScope | None = None
         self._ticking = False
+        self._ticker_may_return = False
         self._earlier = anyio.Event()
         self._sleeps_until = 0.0
         reset_in_child(self)
@@ -85,12 +92,15 @@ class LoopHub:
             except LoopGoneError:
                 self._gone = True
                 raise
+            except BaseException:  # Ctrl-C, say: let the next call post
+                self._posted = False
+                raise
 
     def is_gone(self) -> bool:
         """Find out whether the loop has ended; costs a wake-up."""
         if not self._gone:
             try:
-                self.loop.post(_nothing)
+                self.loop.post(self._deliver)
             except LoopGoneError:
                 self._gone = True
         return self._gone
@@ -123,9 +133,9 @@ class LoopHub:
             except LoopGoneError:
                 self._gone = True
 
-    def attach(self, sleeper: Sleeper) -> None:
-        """Look after ``sleeper`` from now on."""
-        self._sleepers[sleeper] = None
+    def attach(self, run: Attached) -> None:
+        """Look after ``run`` from now on."""
+        self._attached[run] = None
         if not self._ticking:
             self._ticking = True
             try:
@@ -133,11 +143,12 @@ class LoopHub:
             except LoopGoneError:
                 self._ticking = False
 
-    def detach(self, sleeper: Sleeper) -> None:
-        """Forget ``sleeper``; with the last one the hub's task ends."""
-        self._sleepers.pop(sleeper, None)
+    def detach(self, run: Attached) -> None:
+        """Forget ``run``; with the last one the hub's task ends."""
+        self._attached.pop(run, None)
         # A coroutine of a loop that is gone may be finalised anywhere.
-        if not self._sleepers and self._ticker is not None and self.loop.is_current():
+        if not self._attached and self._ticker is not None and self.loop.is_current():
+            self._ticker_may_return = True
             self._ticker.cancel()
 
     def look_later(self, sleeper: Sleeper, delay: float) -> bool:
@@ -145,22 +156,43 @@ class LoopHub:
         if self._ticker is None:
             return False
         due = self.loop.now() + delay
-        heapq.heappush(self._due, (due, next(self._order), sleeper))
-        if due < self._sleeps_until:
-            self._earlier.set()
+        if sleeper not in self._wanted:
+            heapq.heappush(self._due, (due, next(self._order), sleeper))
+            if due < self._sleeps_until:
+                self._earlier.set()
+        self._wanted[sleeper] = due
         return True
+
+    def look_no_more(self, sleeper: Sleeper) -> None:
+        """Forget that ``sleeper`` wanted to be looked at."""
+        self._wanted.pop(sleeper, None)
+        if len(self._due) > 2 * len(self._wanted) + 64:
+            self._due = [entry for entry in self._due if entry[2] in self._wanted]
+            heapq.heapify(self._due)
+
+    def _look_at_the_due(self, now: float) -> None:
+        while self._due and self._due[0][0] <= now:
+            sleeper = heapq.heappop(self._due)[2]
+            wanted = self._wanted.get(sleeper)
+            if wanted is None:
+                continue
+            if wanted > now:
+                heapq.heappush(self._due, (wanted, next(self._order), sleeper))
+            else:
+                del self._wanted[sleeper]
+                sleeper.look()
 
     async def _tick(self) -> None:
         with anyio.CancelScope() as self._ticker:
-            if not self._sleepers:
+            if not self._attached:
+                self._ticker_may_return = True
                 return
             next_heartbeat = self.loop.now() + HEARTBEAT
             while True:
                 now = self.loop.now()
                 if not self.active:
                     self._rested_at = time.monotonic()
-                while self._due and self._due[0][0] <= now:
-                    heapq.heappop(self._due)[2].look()
+                self._look_at_the_due(now)
                 if now >= next_heartbeat:
                     next_heartbeat = now + HEARTBEAT
                     self._heartbeat()
@@ -170,21 +202,21 @@ class LoopHub:
                     await self._earlier.wait()
 
     def _heartbeat(self) -> None:
-        for sleeper in tuple(self._sleepers):
-            sleeper.heal()
+        for run in tuple(self._attached):
+            run.heal()
         self._deliver()
 
     def _ticker_ended(self) -> None:
-        # Cancelled by anybody else, the loop is about to end: no new task then.
-        by_detach = self._ticker is None or self._ticker.cancel_called
+        # Unless it was ended by detach(), the loop is about to end: no new task then.
+        again = self._ticker_may_return
         self._ticker = None
-        self._ticking = False
-        overdue, self._due = self._due, []
-        for _, _, sleeper in overdue:
+        self._ticking = self._ticker_may_return = False
+        overdue, self._wanted, self._due = self._wanted, {}, []
+        for sleeper in overdue:
             sleeper.look()
-        if self._sleepers and by_detach:
+        if self._attached and again:
             # Attached to between the last detach and the end of the task.
-            self.attach(next(iter(self._sleepers)))
+            self.attach(next(iter(self._attached)))
 
     def is_tired(self) -> bool:
         """Whether the loop has been busy for so long that other threads need a rest of it."""
@@ -200,11 +232,9 @@ class LoopHub:
         self._rested_at = time.monotonic()
 
 
-def _nothing() -> None:
-    pass
-
-
-_hubs: WeakValueDictionary[EventLoop, LoopHub] = WeakValueDictionary()
+# By id(): a hub keeps its loop alive, so the id is not used again meanwhile; the loop itself as the key
+# would keep its hub alive in turn, and both for ever.
+_hubs: WeakValueDictionary[int, LoopHub] = WeakValueDictionary()
 
 
 def hub_of(loop: EventLoop, *, may_block: bool = False) -> LoopHub:
@@ -212,7 +242,7 @@ def hub_of(loop: EventLoop, *, may_block: bool = False) -> LoopHub:
 
     :param may_block: for the first call: whether the loop is ours alone, so that a rest may block it
     """
-    hub = _hubs.get(loop)
+    hub = _hubs.get(id(loop))
     if hub is None:
-        hub = _hubs[loop] = LoopHub(loop, may_block=may_block)
+        hub = _hubs[id(loop)] = LoopHub(loop, may_block=may_block)
     return hub

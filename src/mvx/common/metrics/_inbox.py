@@ -1,22 +1,23 @@
 """The way in: a thread-safe bounded entry in front of a memory object stream.
 
 Any thread, event loop, signal handler or finalizer puts events in; one consumer, the actor, takes
-them out on its own event loop.  Putting is lock-free as long as the consumer is awake and there is
-room.  The stream behind the entry carries wake-ups only: a memory object stream is not thread-safe,
-so only the consumer's loop ever touches it.
+them out on its own event loop.  There is no lock anywhere: a signal handler may wait for the actor
+while the thread that it interrupted is in here.  The stream behind the entry carries wake-ups only:
+a memory object stream is not thread-safe, so only the consumer's loop ever touches it.
 
 The protocol, and why no event is lost
 --------------------------------------
-*Wake-up.*  A producer appends and *then* looks at ``idle``.  The consumer sets ``idle`` and *then*
-looks for events once more before it sleeps.  Whichever comes second sees the other, so an event
-cannot lie in the inbox unseen.  Both may act; a wake-up too many is harmless.
+*Wake-up.*  A producer appends and *then* looks at ``nap``.  The consumer lies down (``nap`` holds a
+token) and *then* looks for events once more before it sleeps.  Whichever comes second sees the
+other, so an event cannot lie in the inbox unseen.  Of the producers that see the token, the one that
+takes it rings.  An exception may hit that one before it rings, Ctrl-C say; the heartbeat heals that.
 
-*Close.*  ``close()`` turns new events away.  A producer that had passed the gate before may still
-append.  ``seal()`` sets ``sealed`` and ``idle``, and *then* looks for events: if there are any it
-takes the seal off and the consumer goes on.  A producer that appends after a successful seal finds
-``idle`` set, and under the lock it finds ``sealed`` and its own event still there, which nobody will
-take any more: the event was not accepted.  The lock makes the look of such a late producer and the
-seal exclude each other; it is reentrant, because a signal handler may put while its thread holds it.
+*Close.*  ``close()`` turns new events away, but a producer that had passed the gate before may still
+append.  ``seal()`` sets ``nap`` to SEALING, copies the events, which is one step of C, and sets ``nap``
+to SEALED.  A producer that looked at ``nap`` before had appended before, so its event is in the copy,
+and the consumer handles it.  A producer that finds the seal looks which side of the copy its event is
+on; behind the copy nobody will take it, so it was not accepted.  Only the producer waits for the
+consumer there, for the time of one copy, and never the other way round.
 
 *Bound.*  ``len(events) < threshold`` is checked before the append and not together with it, so each
 other thread that is emitting at that instant may exceed the bound by one event.
@@ -27,12 +28,11 @@ held up over the end of a run can never mistake the next run for its own.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import anyio
 import attrs
@@ -87,30 +87,46 @@ class Consumer(Protocol):
         """Fail the recorder if its event loop has ended without a word."""
         ...
 
+    def refuse_unheard(self) -> NoReturn:
+        """Fail the recorder, whose event loop has ended, and raise; its events are counted as abandoned."""
+        ...
+
+
+# What ``nap`` is, but for the list with one token in which the consumer sleeps.
+AWAKE: Final = ()
+"""The consumer is going to look by itself."""
+UNATTENDED: Final = ("unattended",)
+"""There is no consumer yet: everybody rings."""
+SEALING: Final = ("sealing",)
+"""The consumer is copying what it will still handle."""
+SEALED: Final = ("sealed",)
+"""Nothing is accepted any more."""
+
 
 class Inbox:
     """See the module's docstring for the contract."""
 
     __slots__ = (
         "_append",
-        "_attended",
         "_bell",
+        "_claims",
         "_consumer",
         "_known",
-        "_lock",
+        "_late",
         "_receive",
+        "_right_to_seal",
         "_send",
+        "_taken",
         "awake",
         "closed",
         "events",
         "hard_limit",
-        "idle",
         "ledger",
         "line",
         "lingering",
+        "nap",
         "options",
         "requests",
-        "sealed",
         "threshold",
     )
 
@@ -133,9 +149,7 @@ class Inbox:
         self.ledger = ledger
         self._consumer = consumer
         self._bell = bell
-        self._attended = False
         self._known = known
-        self._lock = threading.RLock()
         self.line = WaitingLine(lambda: self.hard_limit - len(self.events))
         """The producers that wait for room."""
         self._send: MemoryObjectSendStream[None] | None = None
@@ -148,14 +162,27 @@ class Inbox:
         """How many events may wait; one less than the capacity while another is being handled."""
         self.threshold = options.capacity
         """How many may wait before a producer must look closer: the hard limit, half of it in a linger, -1 closed."""
-        self.idle = True
-        """Whether the consumer will look for events only when told."""
+        self.nap: Sequence[object] = UNATTENDED
+        """Not empty when the consumer will look for events only if told; written by the consumer alone."""
         self.awake = False
         """Whether the consumer is working, or has been woken to."""
         self.lingering = False
         """Whether the hub is going to look for events at a set time."""
         self.closed = False
-        self.sealed = False
+        self._right_to_seal = [None]
+        self._taken: tuple[MetricEvent, ...] = ()
+        self._late = self.events
+        self._claims: dict[tuple[int, int], object] = {}
+
+    @property
+    def idle(self) -> bool:
+        """Whether the next producer has to ring, or is too late."""
+        return bool(self.nap)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether nothing is accepted any more."""
+        return self.nap is SEALED
 
     # --- the producers' side: any thread ---------------------------------------------------------
 
@@ -170,7 +197,7 @@ class Inbox:
         """
         if event.__class__ in self._known and len(self.events) < self.threshold:
             self._append(event)
-            if self.idle:
+            if self.nap:
                 return self._announce(event)
             return True
         return self._put_with_care(event)
@@ -229,7 +256,7 @@ class Inbox:
         if len(self.events) >= self.hard_limit:
             return None
         self._append(event)
-        if self.idle:
+        if self.nap:
             return self._announce(event)
         if len(self.events) >= self.threshold:
             self._set_threshold(self.hard_limit)
@@ -238,25 +265,28 @@ class Inbox:
 
     def _announce(self, event: MetricEvent) -> bool:
         """Tell the consumer, which may be asleep or gone; return whether the event was accepted."""
-        with self._lock:
-            if self.sealed:
-                # A copy made in one step of C; == would call the events' own code.
-                return not any(waiting is event for waiting in tuple(self.events))
-            self.idle = not self._attended
-        if self._bell():
-            return True
-        self._withdraw(event)
-        self._consumer.check_loop()
-        return False
+        nap = self.nap
+        if nap is SEALING or nap is SEALED:
+            return self._was_taken(event)
+        if isinstance(nap, list):
+            try:
+                nap.pop()
+            except IndexError:
+                return True  # another producer rings
+        if not self._bell():
+            self._consumer.refuse_unheard()
+        return True
 
-    def _withdraw(self, event: MetricEvent) -> None:
-        """Take back an event whose consumer turned out to be gone, so that it is not counted as accepted."""
-        with self._lock:
-            kept = list(self.events)
-            for index, waiting in enumerate(kept):
-                if waiting is event:
-                    del self.events[index]
-                    break
+    def _was_taken(self, event: MetricEvent) -> bool:
+        """Whether ``event``, appended about the time of the seal, is among what the consumer has taken."""
+        while self.nap is SEALING:
+            time.sleep(0)
+        # By identity: == would call the events' own code.
+        late = sum(waiting is event for waiting in tuple(self._late)[len(self._taken) :])
+        # Several threads may have put the very same object: then as many are refused as came too late,
+        # each by claiming one of the late copies, which setdefault() does in one step.
+        me = object()
+        return not any(self._claims.setdefault((id(event), copy), me) is me for copy in range(late))
 
     def _put_in_place_of_the_oldest(self, event: MetricEvent) -> bool:
         # The event under way cannot be evicted: with a capacity of one, one more waits beside it.
@@ -270,7 +300,7 @@ class Inbox:
         if self.closed:
             return False
         self._append(event)
-        return self._announce(event) if self.idle else True
+        return self._announce(event) if self.nap else True
 
     def _put_blocking(self, event: MetricEvent) -> bool:
         if self._consumer.on_own_loop():
@@ -296,10 +326,12 @@ class Inbox:
     def ask(self, request: object) -> bool:
         """Queue a request behind all events accepted so far; return False if nobody will see it any more."""
         self.requests.append(request)
-        with self._lock:
-            if self.sealed and request in self.requests:
+        if self.sealed:
+            try:
                 self.requests.remove(request)
-                return False
+            except ValueError:
+                return True  # seen after all
+            return False
         # Also when the consumer is awake: it may be held up where a request could be answered all the same.
         if not self._bell():
             self._consumer.check_loop()
@@ -317,8 +349,8 @@ class Inbox:
         # Not before: a stream that is dropped without having been closed warns.
         self._send, self._receive = anyio.create_memory_object_stream[None](1)
         self._bell = bell
-        self._attended = self.awake = True
-        self.idle = False
+        self.awake = True
+        self.nap = AWAKE
 
     async def wait(self) -> None:
         """Sleep until woken; a checkpoint.  Cancelled is awake, too."""
@@ -326,21 +358,24 @@ class Inbox:
             if self._receive is not None:
                 await self._receive.receive()
         finally:
-            self.awake = True
-            self.idle = self.lingering = False
-            self._set_threshold(self.hard_limit)
+            self._get_up()
 
     def wake(self) -> None:
         """Wake the consumer if it sleeps; only in its loop."""
         if self.awake or self.sealed or self._send is None:
             return
-        self.awake = True
-        self.idle = self.lingering = False
-        self._set_threshold(self.hard_limit)
+        self._get_up()
         try:
             self._send.send_nowait(None)
         except (anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass  # woken already, or at its end
+
+    def _get_up(self) -> None:
+        self.awake = True
+        self.lingering = False
+        if not self.sealed:
+            self.nap = AWAKE
+        self._set_threshold(self.hard_limit)
 
     def doze(self, hub: LoopHub) -> None:
         """The consumer is about to sleep: for a linger, with a look afterwards, or until told.
@@ -351,8 +386,8 @@ class Inbox:
         self._set_hard_limit(self.options.capacity)
         if self.options.linger > 0 and not self.closed and hub.look_later(self, self.options.linger):
             self.lingering = True
-            self._set_threshold(max(1, self.options.capacity // 2))
-            if self.requests or len(self.events) >= self.threshold:
+            self._set_threshold(self.options.capacity // 2)
+            if self.requests or self._is_closed() or len(self.events) >= max(1, self.threshold):
                 self.wake()
         else:
             self.park()
@@ -367,10 +402,15 @@ class Inbox:
                 self.park()
 
     def park(self) -> None:
+        """Sleep until told."""
         self._set_threshold(self.hard_limit)
-        self.idle = True
-        if self.events or self.requests or self.closed:
+        if not self.sealed:
+            self.nap = [None]
+        if self.events or self.requests or self._is_closed():
             self.wake()
+
+    def _is_closed(self) -> bool:
+        return self.closed  # a method, because the type checker does not know that another thread writes it
 
     def heal(self) -> None:
         """Make up for a wake-up that was lost, because an exception hit the producer that owed it."""
@@ -402,44 +442,42 @@ class Inbox:
         self.threshold = -1
         self.line.dismiss()
 
-    def seal(self) -> bool:
-        """End the inbox for good if it is empty; return whether it was.  It must be closed."""
-        with self._lock:
-            self.sealed = self.idle = True
-            if self.events:
-                self.sealed = self.idle = False
-                return False
+    def seal(self) -> None:
+        """Accept nothing any more: what ``events`` holds now is the consumer's alone."""
+        self.close()
+        try:
+            self._right_to_seal.pop()
+        except IndexError:
+            while not self.sealed:  # another thread, which found the loop gone as well, is at it
+                time.sleep(0)
+            return
+        try:
+            self.nap = SEALING
+            self._taken = tuple(self._late)
+            self.events = deque(self._taken)
+        finally:
+            self.nap = SEALED  # also if Ctrl-C hits right here: producers wait for it
         self._shut_stream()
-        return True
 
     def abandon(self) -> int:
-        """End the inbox for good whatever it holds; return how many events that cost."""
-        self.close()
-        with self._lock:
-            if self.sealed:
-                return 0
-            self.sealed = self.idle = True
-            lost = 0
-            while True:
-                try:
-                    self.events.popleft()
-                except IndexError:
-                    break
-                lost += 1
-        self._shut_stream()
-        return lost
+        """Accept nothing any more and throw away what is left; return how many events that cost."""
+        self.seal()
+        lost = 0
+        while True:
+            try:
+                self.events.popleft()
+            except IndexError:
+                return lost
+            lost += 1
 
     def waiting(self) -> int:
         """Return how many accepted events have not been taken out."""
-        count = len(self.events)
-        # Read after the count: what lies in a sealed inbox was never accepted.
-        return 0 if self.sealed else count
-
-    def after_fork(self) -> None:
-        """In the child: another thread of the parent may have held the lock."""
-        self._lock = threading.RLock()
+        return len(self.events)
 
     def _shut_stream(self) -> None:
-        if self._send is not None and self._receive is not None:
-            self._send.close()
-            self._receive.close()
+        try:
+            if self._send is not None and self._receive is not None:
+                self._send.close()
+                self._receive.close()
+        except RuntimeError:
+            pass  # a task of a loop that is gone waited for it

@@ -190,8 +190,16 @@ class MetricsRuntime:
             self._raise_unless(exc, error)
 
     async def __aenter__(self) -> Self:
-        """Start the runtime without blocking the event loop."""
-        await self.astart()
+        """Start the runtime without blocking the event loop; cancelled, it is shut down again."""
+        try:
+            await self.astart()
+        except MetricsRuntimeError:
+            raise
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._supervisor.settled()
+                await self.ashutdown()
+            raise
         return self
 
     async def __aexit__(

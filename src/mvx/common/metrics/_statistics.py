@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable
 
 import attrs
@@ -47,26 +46,22 @@ class RecorderStatistics:
 
 
 class AtomicCounter:
-    """Counts from any thread, signal handler or finalizer without a lock on the counting side.
+    """Counts and is read from any thread, signal handler or finalizer, without a lock.
 
-    ``next()`` of an ``itertools.count`` is one step of C; reading it takes a step too, and the
-    readings are subtracted.
+    ``next()`` of an ``itertools.count`` is one step of C.  So is its ``repr()``, the one way to look
+    at a count without stepping it.  A lock would not do: a signal handler that waits for the actor
+    may have interrupted the thread that holds it.
     """
 
-    __slots__ = ("_lock", "_readings", "_steps", "increment")
+    __slots__ = ("_steps", "increment")
 
     def __init__(self) -> None:
         self._steps = itertools.count()
-        self._readings = 0
-        self._lock = threading.RLock()
         self.increment = self._steps.__next__
 
     def value(self) -> int:
         """Return how often :attr:`increment` was called."""
-        with self._lock:
-            value = next(self._steps) - self._readings
-            self._readings += 1
-            return value
+        return int(repr(self._steps)[len("count(") : -1])
 
 
 class Ledger:
@@ -78,6 +73,7 @@ class Ledger:
 
     __slots__ = (
         "_accepted_seen",
+        "_high_water_seen",
         "abandoned",
         "dropped",
         "evicted",
@@ -106,6 +102,7 @@ class Ledger:
         self.in_flight = 0
         self.high_water = 0
         self._accepted_seen = 0
+        self._high_water_seen = 0
 
     def read(self, *, waiting: Callable[[], int], capacity: int) -> RecorderStatistics:
         """Return the numbers of this moment; ``waiting`` tells how many events the inbox holds."""
@@ -116,6 +113,7 @@ class Ledger:
         in_flight = self.in_flight
         gone = processed + abandoned + evicted
         accepted = self._accepted_seen = max(self._accepted_seen, gone + in_flight + waiting())
+        high_water = self._high_water_seen = max(self._high_water_seen, self.high_water, accepted - gone)
         dropped, rejected = self.dropped.value(), self.rejected.value()
         return RecorderStatistics(
             offered=accepted + dropped + rejected,
@@ -129,6 +127,6 @@ class Ledger:
             metric_errors=self.metric_errors.value(),
             hook_errors=self.hook_errors.value(),
             unmatched=self.unmatched,
-            high_water=max(self.high_water, accepted - gone),
+            high_water=high_water,
             capacity=capacity,
         )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any
 
+import anyio
 import attrs
 
 from ._actor import MIN_STOPPED_HOOK_TIMEOUT
@@ -93,21 +94,36 @@ class RuntimeHome:
 
 
 class Supervisor:
-    """Guards state and registry with a lock that is held for assignments only."""
+    """Starts, ends and asks the engine, from any thread.
+
+    The lock keeps callers apart.  The engine's own thread never takes it: a caller may have been
+    interrupted while holding it, by a signal handler that shuts the runtime down and waits.
+    """
 
     def __init__(self, options: SupervisorOptions) -> None:
         self.options = options
-        self.state = _S.VIRGIN
+        self._phase = _S.VIRGIN
+        self._final: MetricsRuntimeState | None = None
         self.home = RuntimeHome(self)
         self.log_fields: dict[str, Any] = {"namespace": options.namespace, "backend": options.backend}
         self._lock = threading.RLock()
         self._engine: Engine | None = None
         self._recorders: dict[str, MetricsRecorder] = {}
         self._creations: dict[str, Creation] = {}
-        self._removing: set[str] = set()
+        self._removing: dict[str, MetricsRecorder] = {}
         self._shutdown_error: MetricsRuntimeShutdownError | None = None
         self.shutdown_limit: float | None = None
         """Seconds after which a shutdown under way counts as failed."""
+
+    @property
+    def state(self) -> MetricsRuntimeState:
+        """The state of this moment."""
+        if self._final is not None:
+            return self._final
+        engine = self._engine
+        if self._phase is _S.STARTING and engine is not None and engine.is_up:
+            return _S.RUNNING
+        return self._phase
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -118,12 +134,12 @@ class Supervisor:
                 return None
             if self.state is not _S.VIRGIN:
                 raise MetricsRuntimeInvalidStateError(self.state, (_S.VIRGIN, _S.RUNNING), call="start")
-            self.state = _S.STARTING
-            engine = self._new_engine()
+            self._phase = _S.STARTING
+            engine = self._engine = self._new_engine()
         try:
             engine.start()
         except RuntimeError as exc:  # the system has no thread left
-            self.state = _S.FAILURE
+            self._final = _S.FAILURE
             raise MetricsRuntimeStartupError(exc) from exc
         return engine
 
@@ -132,9 +148,14 @@ class Supervisor:
         limit = self.options.startup_timeout
         failure = engine.ready.peek() if in_time else TimeoutError(f"no event loop within {limit:g} s")
         if failure is not None:
-            with self._lock:
-                self.state = _S.FAILURE
+            self._final = _S.FAILURE
+            engine.give_up()
             raise MetricsRuntimeStartupError(failure, hint=self._installation_hint(failure)) from failure
+
+    async def settled(self) -> None:
+        """Wait until a start under way has ended in whatever way."""
+        if self._engine is not None:
+            await self._engine.ready.wait_async(self.options.startup_timeout, _nothing)
 
     def _installation_hint(self, failure: BaseException) -> str | None:
         if not isinstance(failure, (ImportError, LookupError)):
@@ -144,97 +165,91 @@ class Supervisor:
         return f"{extra} is not installed: pip install 'mvx-metrics[{extra}]'"
 
     def _new_engine(self) -> Engine:
-        engine = self._engine = Engine(
+        engine = Engine(
             name=f"mvx.common.metrics {self.options.namespace}",
             backend=self.options.backend,
             backend_options=self.options.backend_options,
-            came_up=self._engine_came_up,
             ended=self._engine_ended,
         )
         reset_in_child(self)
         drain_at_exit(self)
         return engine
 
-    def _engine_came_up(self) -> None:
-        # In the engine's thread, so that it holds even if whoever waits for it is interrupted.
-        with self._lock:
-            if self.state is _S.STARTING:
-                self.state = _S.RUNNING
-
     def begin_shutdown(self) -> OneShot[BaseException | None] | None:
         """Set the shutdown going if that is still to be done; return what there is to wait for."""
         with self._lock:
-            engine = self._engine
-            match self.state:
+            engine, state = self._engine, self.state
+            match state:
                 case _S.CLOSED | _S.FAILURE:
                     return None
                 case _S.VIRGIN:
-                    self.state = _S.CLOSED
+                    self._final = _S.CLOSED
                     return None
                 case _S.STARTING:
-                    raise MetricsRuntimeInvalidStateError(self.state, (_S.RUNNING,), call="shutdown")
-                case _S.STOPPING if engine is not None:
-                    return engine.ended
+                    raise MetricsRuntimeInvalidStateError(state, (_S.RUNNING,), call="shutdown")
+                case _S.STOPPING:
+                    return None if engine is None else engine.ended
             if engine is None:  # a forked child that has never used it
-                self.state = _S.CLOSED
+                self._final = _S.CLOSED
                 forget(self)
                 return None
-            self.state = _S.STOPPING
-            self.shutdown_limit = _time_to_stop(map(core_of, self._recorders.values()))
+            # From now on no creation gets into the registry: what is there is all there is to stop.
+            self._phase = _S.STOPPING
+            creations = list(self._creations.values())
+            recorders = {**self._recorders, **self._removing}
+            self.shutdown_limit = _time_to_stop(map(core_of, recorders.values()))
+
+        async def shut_down() -> None:
+            await self._shut_down(engine, creations, recorders)
+
         try:
-            engine.submit(self._shut_down, name="mvx.common.metrics shutdown")
+            self.engine_at_work().submit(shut_down, name="mvx.common.metrics shutdown")
         except LoopGoneError:
             pass  # then the engine has ended, and has said why
         return engine.ended
 
-    async def _shut_down(self) -> None:
-        with self._lock:
-            engine = self._engine
-            creations, recorders = list(self._creations.values()), dict(self._recorders)
+    async def _shut_down(
+        self, engine: Engine, creations: list[Creation], recorders: dict[str, MetricsRecorder]
+    ) -> None:
         for creation in creations:
             creation.give_up()
         errors: dict[str, BaseException] = {}
-        stops = {recorder_id: recorder.stop() for recorder_id, recorder in recorders.items()}
-        for recorder_id, handle in stops.items():
-            error = _stop_error(core_of(recorders[recorder_id]), await handle)
-            if error is not None:
-                errors[recorder_id] = error
+        late = {recorder_id: recorder for recorder_id, recorder in recorders.items() if _is_starting(recorder)}
+        stops = {recorder_id: recorder.stop() for recorder_id, recorder in recorders.items() if recorder_id not in late}
+        async with anyio.create_task_group() as group:
+            for recorder_id, recorder in late.items():
+                group.start_soon(_stop_when_started, recorder_id, recorder, errors)
+            for recorder_id, handle in stops.items():
+                _note(errors, recorder_id, _stop_error(core_of(recorders[recorder_id]), await handle))
         if errors:
             self._shutdown_error = MetricsRuntimeShutdownError(errors)
-        if engine is not None:
-            await engine.end()
+        await engine.end()
 
     def _engine_ended(self, failure: BaseException | None) -> None:
         """Settle everything, in the engine's thread at its end, before anybody who waits for it is woken."""
-        with self._lock:
-            was = self.state
-            if was is _S.STOPPING and failure is None:
-                self.state = _S.CLOSED if self._shutdown_error is None else _S.FAILURE
-            else:
-                self.state = _S.FAILURE
-                self._shutdown_error = MetricsRuntimeShutdownError(cause=failure, situation="its thread failed")
-            recorders = list(self._recorders.values())
-            creations, self._creations = list(self._creations.values()), {}
+        was = self.state
+        if was is not _S.STOPPING or failure is not None:
+            self._shutdown_error = MetricsRuntimeShutdownError(cause=failure, situation="its thread failed")
+        if self._final is None:
+            self._final = _S.CLOSED if self._shutdown_error is None else _S.FAILURE
         forget(self)
         if was is _S.RUNNING:
             emit(logging.CRITICAL, "the runtime's thread ended unexpectedly", error=failure, fields=self.log_fields)
-        for creation in creations:
+        for creation in tuple(self._creations.values()):
             cause = MetricsRuntimeUnexpectedError(failure)
             creation.outcome.set(MetricsRuntimeRecorderStartupError(creation.recorder_id, cause=cause))
-        for recorder in recorders:
+        for recorder in (*self._recorders.values(), *self._removing.values()):
             core_of(recorder).check_loop()
 
     def check_shut_down(self, *, in_time: bool) -> None:
         """Say how the shutdown ended, to each caller with an error of its own."""
-        with self._lock:
-            if not in_time and self.state is _S.STOPPING:
-                self.state = _S.FAILURE
-                self._shutdown_error = MetricsRuntimeShutdownError(
-                    situation=f"its thread has not ended within {self.shutdown_limit:g} s"
-                )
-            error = self._shutdown_error
-        if error is not None:
-            raise error.fresh()
+        if not in_time and self._final is None:
+            self._shutdown_error = MetricsRuntimeShutdownError(
+                situation=f"its thread has not ended within {self.shutdown_limit:g} s"
+            )
+            self._final = _S.FAILURE
+        if self._shutdown_error is not None:
+            raise self._shutdown_error.fresh()
 
     def join(self) -> None:
         """Wait for the thread's last instructions."""
@@ -259,18 +274,27 @@ class Supervisor:
         try:
             self.engine_at_work().submit(creation.run, name=f"mvx.common.metrics create {recorder_id}")
         except LoopGoneError as exc:
-            with self._lock:
-                self._creations.pop(recorder_id, None)
+            self._creations.pop(recorder_id, None)
             raise MetricsRuntimeLoopUnavailableError from exc
+        except BaseException:  # Ctrl-C, say: it may have been submitted all the same
+            self._creations.pop(recorder_id, None)
+            self.give_up(creation)
+            raise
 
     def creation_ended(self, creation: Creation, recorder: MetricsRecorder | None) -> bool:
-        with self._lock:
-            if self._creations.pop(creation.recorder_id, None) is not creation:
-                return False
-            if recorder is None or creation.given_up or self.state is not _S.RUNNING:
-                return False
-            self._recorders[creation.recorder_id] = recorder
-            return True
+        recorder_id = creation.recorder_id
+        if self._creations.get(recorder_id) is not creation:
+            return False
+        registered = False
+        if recorder is not None and not creation.given_up:
+            self._recorders[recorder_id] = recorder
+            # Looked at after the entry: a shutdown has either seen the entry or is seen here.
+            registered = self.state is _S.RUNNING
+            if not registered:
+                self._recorders.pop(recorder_id, None)
+        # Last, so that the id is never free in between.
+        self._creations.pop(recorder_id, None)
+        return registered
 
     def give_up(self, creation: Creation) -> None:
         """Cancel a creation that nobody waits for any more, or remove what it has come to."""
@@ -278,11 +302,10 @@ class Supervisor:
         def undo() -> None:
             creation.give_up()
             if creation.outcome.is_set:
-                with self._lock:
-                    recorder = self._recorders.get(creation.recorder_id)
-                    if recorder is not None and recorder is creation.outcome.peek():
-                        del self._recorders[creation.recorder_id]
-                        recorder.stop()
+                recorder = self._recorders.get(creation.recorder_id)
+                if recorder is not None and recorder is creation.outcome.peek():
+                    self._recorders.pop(creation.recorder_id, None)
+                    recorder.stop()
 
         try:
             self.engine_at_work().hub.call_soon(undo)
@@ -305,21 +328,23 @@ class Supervisor:
         """Begin to remove a recorder: from now on only the caller knows it, and its id is not free yet."""
         with self._lock:
             self.require_running("stop_and_remove_recorder")
-            recorder = self._recorders.pop(recorder_id, None)
+            recorder = self._recorders.get(recorder_id)
             if recorder is None:
                 raise MetricsRuntimeRecorderNotFoundError(recorder_id)
-            self._removing.add(recorder_id)
+            self._removing[recorder_id] = recorder
+            self._recorders.pop(recorder_id, None)
             return recorder
 
     def removed(self, recorder_id: str) -> None:
         """Free the id of a recorder that was taken."""
-        with self._lock:
-            self._removing.discard(recorder_id)
+        self._removing.pop(recorder_id, None)
 
     def stop(self, recorder_id: str, core: RecorderCore) -> None:
         """Stop a recorder and wait for it, in bounded time even if its loop does not answer."""
         limit = _time_to_stop([core])
         try:
+            if core.state is RecorderState.STARTING:  # a restart, or a forked child's first use
+                core.start().wait(limit)
             error = _stop_error(core, core.stop().wait(limit))
         except TimeoutError:
             error = RecorderTimeoutError("stop", limit or math.inf)
@@ -334,18 +359,27 @@ class Supervisor:
         :raises LoopGoneError: if the runtime is not running any more
         """
         engine = self._engine
-        if engine is not None:
-            return engine
+        if engine is None:
+            engine = self._engine_in_child()
+        if not engine.is_up:
+            # Only in a child: elsewhere nobody gets here before the start has ended.
+            in_time = engine.ready.wait(self.options.startup_timeout, _nothing)
+            if not in_time or not engine.is_up:
+                raise LoopGoneError
+        return engine
+
+    def _engine_in_child(self) -> Engine:
         with self._lock:
-            engine = self._engine
-            if engine is None:
+            if self._engine is None:
                 if self.state is not _S.RUNNING:
                     raise LoopGoneError
                 engine = self._new_engine()
-                engine.start()
-        if not engine.ready.wait(self.options.startup_timeout, _nothing) or engine.ready.peek():
-            raise LoopGoneError
-        return engine
+                try:
+                    engine.start()
+                except RuntimeError as exc:  # the system has no thread left; the next use tries again
+                    raise LoopGoneError from exc
+                self._engine = engine
+            return self._engine
 
     def in_own_thread(self) -> bool:
         """Whether the calling thread is the engine's."""
@@ -364,15 +398,18 @@ class Supervisor:
 
     def after_fork_in_child(self) -> None:
         """Begin anew; see :mod:`._fork`."""
+        was = self.state
         self._lock = threading.RLock()
         if self._engine is not None:
             self._engine.leave_behind()
             self._engine = None
-        self._creations, self._removing = {}, set()
-        if self.state is _S.STARTING:
-            self.state = _S.VIRGIN
-        elif self.state is _S.STOPPING:
-            self.state = _S.CLOSED
+        self._creations, self._removing = {}, {}
+        if was is _S.RUNNING:
+            self._phase = _S.RUNNING
+        elif was is _S.STARTING:
+            self._phase = _S.VIRGIN
+        elif was is _S.STOPPING:
+            self._final = _S.CLOSED
 
 
 def _time_to_stop(cores: Iterable[RecorderCore]) -> float | None:
@@ -391,6 +428,27 @@ def _stop_error(core: RecorderCore, result: RecorderOpResult) -> RecorderError |
     if result.error is not None and core.error is None and core.state in (RecorderState.STOPPED, RecorderState.VIRGIN):
         return None
     return result.error
+
+
+def _is_starting(recorder: MetricsRecorder) -> bool:
+    return recorder.get_status() is RecorderState.STARTING
+
+
+async def _stop_when_started(recorder_id: str, recorder: MetricsRecorder, errors: dict[str, BaseException]) -> None:
+    """Let a start under way end, within the time that a drain would get, and stop the recorder then."""
+    core = core_of(recorder)
+    with anyio.move_on_after(core.options.drain_timeout):
+        await recorder.start()
+    if _is_starting(recorder):
+        core.interrupt()
+        _note(errors, recorder_id, (await recorder.start()).error)
+    else:
+        _note(errors, recorder_id, _stop_error(core, await recorder.stop()))
+
+
+def _note(errors: dict[str, BaseException], recorder_id: str, error: BaseException | None) -> None:
+    if error is not None:
+        errors[recorder_id] = error
 
 
 def _nothing() -> None:

@@ -241,7 +241,7 @@ class RecorderWouldDeadlockError(RecorderError):
     default_reason_code = "WOULD_DEADLOCK"
 
     def __init__(self, call: str, instead: str) -> None:
-        super().__init__(f"{call} here would wait for itself; {instead}", details={"call": call})
+        super().__init__(f"{call} would wait for itself; {instead}", details={"call": call})
 
 
 class RecorderUnexpectedError(RecorderError):
@@ -342,7 +342,7 @@ class MetricsRuntimeWouldDeadlockError(MetricsRuntimeError):
     default_reason_code = "WOULD_DEADLOCK"
 
     def __init__(self, call: str, instead: str) -> None:
-        super().__init__(f"{call} here would wait for itself; {instead}", details={"call": call})
+        super().__init__(f"{call} would wait for itself; {instead}", details={"call": call})
 
 
 class MetricsRuntimeRecorderError(MetricsRuntimeError):

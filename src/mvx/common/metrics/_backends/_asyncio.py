@@ -69,7 +69,8 @@ class AsyncioLoop:
 
         coroutine = body()
         try:
-            task = self._loop.create_task(coroutine, name=name, context=Context())
+            # Not by create_task(context=…), which a task factory of the old form, (loop, coro), does not take.
+            task = Context().run(self._loop.create_task, coroutine, name=name)
         except RuntimeError as exc:
             coroutine.close()
             raise LoopGoneError from exc
