@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -170,6 +171,33 @@ async def test_a_task_cancelled_before_its_first_step(anyio_backend: object) -> 
     assert balanced(recorder.statistics())
     assert recorder.statistics().abandoned == 1
     assert recorder.log == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"debug": True})])
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # asyncio says so of every such task
+async def test_a_block_whose_task_is_cancelled_before_its_first_step(anyio_backend: object) -> None:
+    """Then the end of the block settles the account."""
+    recorder = Journal()
+
+    async def block() -> None:
+        async with recorder:
+            pytest.fail("entered")
+
+    task = asyncio.create_task(block())
+    recorder.register_metric(Count())
+    while recorder.get_status() is RecorderState.VIRGIN:
+        await asyncio.sleep(0)
+        for other in asyncio.all_tasks():
+            if other is task or other.get_name().startswith("mvx"):
+                other.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert recorder.get_status() in (RecorderState.CANCELLED, RecorderState.VIRGIN)
+    assert recorder.start().done()
+    assert recorder.log == []
+    del task
+    gc.collect()
 
 
 @pytest.mark.anyio

@@ -121,7 +121,6 @@ class ActorRun:
         self._event: MetricEvent | None = None
         self._todo: Iterator[MetricSlot] = iter(())
         self._owed: deque[Request] = deque()
-        self._losses_told = 0
 
     @property
     def state(self) -> RecorderState:
@@ -307,7 +306,7 @@ class ActorRun:
             except IndexError:
                 return  # evicted meanwhile
             self._event = event
-            self._ledger.in_flight = 1
+            self._ledger.taken = 1
             self._note_high_water(len(self._inbox.events) + 1)
             self._inbox.begin_handling()
             self._todo = iter(self._dispatcher.wanting(event))
@@ -345,7 +344,7 @@ class ActorRun:
         self._event = None
         self._todo = iter(())
         # In this order: counted nowhere for a moment rather than twice, see Ledger.read().
-        self._ledger.in_flight = 0
+        self._ledger.taken = 0
         self._ledger.processed += 1
         self._inbox.end_handling()
         if self._inbox.line:
@@ -529,11 +528,11 @@ class ActorRun:
 
     def _tell_losses(self) -> None:
         lost = self._ledger.dropped.value() + self._ledger.evicted.value()
-        if lost > self._losses_told and self._log.log(
+        if lost > self._ledger.losses_told and self._log.log(
             logging.WARNING,
             "losses",
             "the inbox overflowed: %d events thrown away since the last word of it",
-            lost - self._losses_told,
+            lost - self._ledger.losses_told,
             fields=self._fields,
         ):
-            self._losses_told = lost
+            self._ledger.losses_told = lost

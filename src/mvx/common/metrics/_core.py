@@ -201,6 +201,11 @@ class RecorderCore:
         if self._run is not None:
             self._run.interrupt()
 
+    def conclude(self) -> None:
+        """Settle the account of a run whose task cannot be there any more."""
+        if self._run is not None:
+            self._run.conclude()
+
     def flush(self) -> RecorderWaitHandle:
         handle = RecorderWaitHandle(RecorderOp.FLUSH, self)
         run = self._run
@@ -296,9 +301,14 @@ class RecorderCore:
 
     def check_loop(self) -> None:
         run = self._run
-        if run is not None and run.state in ACTIVE:
-            run.call(run.heal)
-        elif run is None and self._loop_is_gone():
+        if run is not None and run.state not in ACTIVE:
+            return
+        if not self._loop_is_gone():
+            if run is not None:
+                run.call(run.heal)
+        elif run is not None:
+            run.lose_loop()
+        else:
             self._lose_loop_at_rest()
 
     def refuse_unheard(self) -> NoReturn:

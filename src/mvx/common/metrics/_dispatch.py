@@ -14,6 +14,7 @@ from ._event import MAX_KNOWN_CLASSES, MetricEvent
 from ._log import LimitedLog
 from ._metric import Metric
 from ._statistics import Ledger
+from ._text import say, show
 from .errors import RecorderUnexpectedError
 
 Handler = Callable[[MetricEvent], object]
@@ -119,18 +120,16 @@ class Dispatcher:
         try:
             snapshot: object = slot.metric.snapshot()
             if not isinstance(snapshot, Mapping):
-                msg = f"{type(slot.metric).__qualname__}.snapshot() must return a mapping, got {snapshot!r}"
+                msg = f"{type(slot.metric).__qualname__}.snapshot() must return a mapping, got {show(snapshot)}"
                 raise TypeError(msg)  # noqa: TRY301 — told like an exception of the metric's own
+            if slot.quarantined and slot.last_error is not None:
+                failures = {"failures": slot.consecutive_failures, "error": _describe(slot.last_error)}
+                return {**snapshot, "quarantined": failures}
         except BaseException as exc:
             if is_for_the_thread(exc):
                 raise
             self._count_and_log(slot, exc, "snapshot() of metric %r raised", slot.name)
             return {"name": slot.name, "dimensions": {}, "error": _describe(exc)}
-        if slot.quarantined and slot.last_error is not None:
-            return {
-                **snapshot,
-                "quarantined": {"failures": slot.consecutive_failures, "error": _describe(slot.last_error)},
-            }
         return snapshot
 
     # --- the actor -------------------------------------------------------------------------------
@@ -142,6 +141,7 @@ class Dispatcher:
 
         :raises RecorderUnexpectedError: if a metric fails under FailurePolicy.FAIL
         """
+        ledger = self._ledger
         taken = 0
         try:
             for _ in range(limit):
@@ -150,6 +150,7 @@ class Dispatcher:
                 except IndexError:
                     break
                 taken += 1
+                ledger.taken = taken
                 # Looked up anew for every event: a metric may have been registered meanwhile.
                 try:
                     route = self._table.routes[event.__class__]
@@ -161,7 +162,9 @@ class Dispatcher:
                 except BaseException as exc:
                     self._recover(event, route, handler, exc)
         finally:
-            self._ledger.processed += taken
+            # In this order: counted nowhere for a moment rather than twice, see Ledger.read().
+            ledger.taken = 0
+            ledger.processed += taken
         return taken
 
     def wanting(self, event: MetricEvent) -> tuple[MetricSlot, ...]:
@@ -245,4 +248,4 @@ def is_for_the_thread(error: BaseException) -> bool:
 
 
 def _describe(error: BaseException) -> dict[str, str]:
-    return {"type": type(error).__qualname__, "message": str(error)}
+    return {"type": type(error).__qualname__, "message": say(error)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from ._text import show
+
 MAX_KNOWN_CLASSES = 4096
 """Event classes that anything is remembered of; a program that makes classes without end must not leak them."""
 
@@ -37,14 +39,14 @@ def ensure_event(event: object) -> MetricEvent:
         msg = "argument 'event' must be a MetricEvent, got None"
         raise ValueError(msg)
     if not isinstance(event, MetricEvent):
-        msg = f"argument 'event' must be a MetricEvent, got {event!r} of type {type(event).__qualname__!r}"
+        msg = f"argument 'event' must be a MetricEvent, got {show(event)} of type {type(event).__qualname__!r}"
         raise TypeError(msg)
     try:
         event_type: object = event.event_type
     except Exception as exc:
-        msg = f"argument 'event': {type(event).__qualname__}.event_type raised {exc!r}"
+        msg = f"argument 'event': {type(event).__qualname__}.event_type raised {show(exc)}"
         raise ValueError(msg) from exc
     if not isinstance(event_type, str):
-        msg = f"argument 'event': {type(event).__qualname__}.event_type must be a str, got {event_type!r}"
+        msg = f"argument 'event': {type(event).__qualname__}.event_type must be a str, got {show(event_type)}"
         raise ValueError(msg)  # noqa: TRY004 — the event is of the right type, its content is not
     return event

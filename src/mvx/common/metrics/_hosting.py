@@ -6,10 +6,9 @@ end the actor.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Protocol
-from weakref import ref
 
 import attrs
 from anyio.abc import TaskGroup
@@ -84,7 +83,11 @@ class LoopHome:
 
 
 class GroupHome:
-    """A task group that is somebody's to close: the block of ``async with recorder``, or a runtime."""
+    """A task group that is somebody's to close: the block of ``async with recorder``, or a runtime.
+
+    asyncio does not even enter the body of a task that is cancelled before its first step, so whoever
+    closes the group concludes what has not ended by then.
+    """
 
     survives_fork = False
 
@@ -92,7 +95,6 @@ class GroupHome:
         self._hub = hub
         self._task_group = task_group
         self.shielded = shielded
-        self._watched: set[ref[Coroutine[Any, Any, None]]] = set()
 
     def hub(self) -> LoopHub:
         return self._hub
@@ -107,19 +109,9 @@ class GroupHome:
             finally:
                 ended()
 
-        def gone(watch: ref[Coroutine[Any, Any, None]]) -> None:
-            self._watched.discard(watch)
-            ended()
-
-        def watched_body() -> Coroutine[Any, Any, None]:
-            # asyncio throws away the coroutine of a task that is cancelled before its first step.
-            coroutine = body()
-            self._watched.add(ref(coroutine, gone))
-            return coroutine
-
         def spawn() -> None:
             try:
-                self._task_group.start_soon(watched_body, name=name)
+                self._task_group.start_soon(body, name=name)
             except RuntimeError:  # the group is closed
                 ended()
 

@@ -117,6 +117,7 @@ class Inbox:
         "_right_to_seal",
         "_send",
         "_taken",
+        "_unheard",
         "awake",
         "closed",
         "events",
@@ -173,6 +174,8 @@ class Inbox:
         self._taken: tuple[MetricEvent, ...] = ()
         self._late = self.events
         self._claims: dict[tuple[int, int], object] = {}
+        # Events that found out that the consumer is gone: their emitters are told, so they are rejected.
+        self._unheard: list[MetricEvent] = []
 
     @property
     def idle(self) -> bool:
@@ -231,6 +234,7 @@ class Inbox:
         self._admit(event)
         if (accepted := self._put_if_room(event)) is not None:
             return accepted
+        self.ledger.full = self.options.capacity
         policy = self.options.overflow_policy
         if policy is OverflowPolicy.DROP:
             self.ledger.dropped.increment()
@@ -274,6 +278,7 @@ class Inbox:
             except IndexError:
                 return True  # another producer rings
         if not self._bell():
+            self._unheard.append(event)
             self._consumer.refuse_unheard()
         return True
 
@@ -460,15 +465,22 @@ class Inbox:
         self._shut_stream()
 
     def abandon(self) -> int:
-        """Accept nothing any more and throw away what is left; return how many events that cost."""
+        """Accept nothing any more and throw away what is left; return how many accepted events that cost."""
         self.seal()
         lost = 0
+        unheard = list(self._unheard)
         while True:
             try:
-                self.events.popleft()
+                event = self.events.popleft()
             except IndexError:
                 return lost
-            lost += 1
+            for index, refused in enumerate(unheard):
+                if refused is event:
+                    del unheard[index]
+                    self.ledger.rejected.increment()
+                    break
+            else:
+                lost += 1
 
     def waiting(self) -> int:
         """Return how many accepted events have not been taken out."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ._event import MetricEvent
+from ._text import show
 
 
 class Metric(ABC):
@@ -45,7 +46,7 @@ class Metric(ABC):
 def ensure_metric(metric: object) -> tuple[str, Metric]:
     """Return the name and the metric itself if a recorder can register ``metric``.
 
-    :raises ValueError: if it is None, or its ``metric_name`` raises or is blank
+    :raises ValueError: if it is None, or its ``metric_name`` raises or is blank, or its ``event_types`` raises
     :raises TypeError: if it is not a Metric, its ``metric_name`` is not a str, or its
         ``event_types`` is neither None nor a tuple of MetricEvent classes
     """
@@ -53,29 +54,42 @@ def ensure_metric(metric: object) -> tuple[str, Metric]:
         msg = "argument 'metric' must be a Metric, got None"
         raise ValueError(msg)
     if not isinstance(metric, Metric):
-        msg = f"argument 'metric' must be a Metric, got {metric!r} of type {type(metric).__qualname__!r}"
+        msg = f"argument 'metric' must be a Metric, got {show(metric)} of type {type(metric).__qualname__!r}"
         raise TypeError(msg)
+    _check_event_types(metric)
+    return _name_of(metric), metric
+
+
+def _name_of(metric: Metric) -> str:
     owner = type(metric).__qualname__
     try:
         name: object = metric.metric_name
     except Exception as exc:
-        msg = f"argument 'metric': {owner}.metric_name raised {exc!r}"
+        msg = f"argument 'metric': {owner}.metric_name raised {show(exc)}"
         raise ValueError(msg) from exc
     if not isinstance(name, str):
-        msg = f"argument 'metric': {owner}.metric_name must be a str, got {name!r}"
+        msg = f"argument 'metric': {owner}.metric_name must be a str, got {show(name)}"
         raise TypeError(msg)
     if not name.strip():
-        msg = f"argument 'metric': {owner}.metric_name must not be blank, got {name!r}"
+        msg = f"argument 'metric': {owner}.metric_name must not be blank, got {show(name)}"
         raise ValueError(msg)
-    wanted: object = metric.event_types
-    if wanted is not None:
-        if not isinstance(wanted, tuple):
-            msg = (
-                f"argument 'metric': {owner}.event_types must be None or a tuple of MetricEvent classes, got {wanted!r}"
-            )
+    return name
+
+
+def _check_event_types(metric: Metric) -> None:
+    owner = type(metric).__qualname__
+    try:
+        wanted: object = metric.event_types
+    except Exception as exc:
+        msg = f"argument 'metric': {owner}.event_types raised {show(exc)}"
+        raise ValueError(msg) from exc
+    if wanted is None:
+        return
+    if not isinstance(wanted, tuple):
+        wish = "None or a tuple of MetricEvent classes"
+        msg = f"argument 'metric': {owner}.event_types must be {wish}, got {show(wanted)}"
+        raise TypeError(msg)
+    for item in wanted:
+        if not (isinstance(item, type) and issubclass(item, MetricEvent)):
+            msg = f"argument 'metric': {owner}.event_types must hold MetricEvent classes only, got {show(item)}"
             raise TypeError(msg)
-        for item in wanted:
-            if not (isinstance(item, type) and issubclass(item, MetricEvent)):
-                msg = f"argument 'metric': {owner}.event_types must hold MetricEvent classes only, got {item!r}"
-                raise TypeError(msg)
-    return name, metric

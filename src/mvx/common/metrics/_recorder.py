@@ -209,7 +209,7 @@ class MetricsRecorder:
         except BaseException:
             core.interrupt()
             core.home = before
-            await group.__aexit__(None, None, None)
+            await self.__leave(group)
             raise
         self.__group, self.__home_before = group, before
         return self
@@ -233,9 +233,15 @@ class MetricsRecorder:
                 await core.stop()
         finally:
             core.home = self.__home_before
-            await group.__aexit__(None, None, None)
+            await self.__leave(group)
         if exc is None and core.error is not None and not stopped_before:
             raise core.error.fresh()
+
+    async def __leave(self, group: TaskGroup) -> None:
+        try:
+            await group.__aexit__(None, None, None)
+        finally:
+            self.__core.conclude()
 
     # --- metrics and events ----------------------------------------------------------------------
 

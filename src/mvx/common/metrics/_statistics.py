@@ -45,6 +45,10 @@ class RecorderStatistics:
     """The bound on pending events."""
 
 
+MAX_READINGS = 100
+"""How often the ledger is read at most until a reading was not disturbed."""
+
+
 class AtomicCounter:
     """Counts and is read from any thread, signal handler or finalizer, without a lock.
 
@@ -77,12 +81,14 @@ class Ledger:
         "abandoned",
         "dropped",
         "evicted",
+        "full",
         "high_water",
         "hook_errors",
-        "in_flight",
+        "losses_told",
         "metric_errors",
         "processed",
         "rejected",
+        "taken",
         "unmatched",
     )
 
@@ -99,21 +105,34 @@ class Ledger:
         self.processed = 0
         self.unmatched = 0
         self.abandoned = 0
-        self.in_flight = 0
+        self.taken = 0
+        """Events taken out of the inbox in the batch under way: all but the last are processed."""
         self.high_water = 0
+        """As the actor sees it."""
+        self.full = 0
+        """The capacity, once an event has found no room."""
+        self.losses_told = 0
+        """How many dropped and evicted events the log has spoken of."""
         self._accepted_seen = 0
         self._high_water_seen = 0
 
     def read(self, *, waiting: Callable[[], int], capacity: int) -> RecorderStatistics:
         """Return the numbers of this moment; ``waiting`` tells how many events the inbox holds."""
-        # Against the stream: an event that moves on meanwhile is missed once, never counted twice,
-        # and the maximum makes up for the miss. A count too high would stay for ever.
-        processed, abandoned = self.processed, self.abandoned
-        evicted = self.evicted.value()
-        in_flight = self.in_flight
+        for _ in range(MAX_READINGS):
+            # Against the stream, so that an event that moves on meanwhile is missed and not counted
+            # twice; and again if one has moved.
+            before = self.processed, self.abandoned, self.evicted.value(), self.taken
+            held = waiting()
+            if before == (self.processed, self.abandoned, self.evicted.value(), self.taken):
+                break
+        processed, abandoned, evicted, taken = before
+        in_flight = min(taken, 1)
+        processed += taken - in_flight
         gone = processed + abandoned + evicted
-        accepted = self._accepted_seen = max(self._accepted_seen, gone + in_flight + waiting())
-        high_water = self._high_water_seen = max(self._high_water_seen, self.high_water, accepted - gone)
+        # What this reading has missed, an earlier one may have seen.
+        accepted = self._accepted_seen = max(self._accepted_seen, gone + in_flight + held)
+        if accepted == gone + in_flight + held:
+            self._high_water_seen = max(self._high_water_seen, self.high_water, self.full, in_flight + held)
         dropped, rejected = self.dropped.value(), self.rejected.value()
         return RecorderStatistics(
             offered=accepted + dropped + rejected,
@@ -127,6 +146,6 @@ class Ledger:
             metric_errors=self.metric_errors.value(),
             hook_errors=self.hook_errors.value(),
             unmatched=self.unmatched,
-            high_water=high_water,
+            high_water=self._high_water_seen,
             capacity=capacity,
         )

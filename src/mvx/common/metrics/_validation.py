@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, TypeVar
 
+from ._text import show
+
 EnumT = TypeVar("EnumT", bound=Enum)
 
 
 def _must_be(argument: str, wanted: str, value: object) -> str:
-    return f"argument {argument!r} must be {wanted}, got {value!r}"
+    return f"argument {argument!r} must be {wanted}, got {show(value)}"
 
 
 def identifier(argument: str, value: object) -> str:
@@ -99,9 +101,13 @@ def seconds(argument: str, value: object) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(_must_be(argument, "a number of seconds", value))
-    if not (math.isfinite(value) and value >= 0):
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not (math.isfinite(number) and number >= 0):
         raise ValueError(_must_be(argument, "a finite number of seconds, zero or more", value))
-    return float(value)
+    return number
 
 
 def optional_seconds(argument: str, value: object) -> float | None:

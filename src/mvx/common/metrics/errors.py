@@ -12,6 +12,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
+from ._text import say, show
+
 __all__ = [
     "MetricsError",
     "MetricsRuntimeError",
@@ -71,7 +73,9 @@ class MetricsError(Exception):
     def _fill(self, message: str, details: dict[str, Any], cause: BaseException | None, reason_code: str) -> None:
         self.message = message
         self.details = MappingProxyType(details)
-        self.cause = self.__cause__ = cause
+        self.cause = cause
+        if cause is not None:  # setting it to None would hide the context
+            self.__cause__ = cause
         self.reason_code = reason_code
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -93,7 +97,7 @@ class MetricsError(Exception):
             "details": _plain(self.details),
         }
         if self.cause is not None:
-            payload["cause"] = {"kind": type(self.cause).__name__, "message": str(self.cause)}
+            payload["cause"] = {"kind": type(self.cause).__name__, "message": say(self.cause)}
         return payload
 
 
@@ -118,7 +122,7 @@ def _plain(value: object) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(item) for item in value]
-    return repr(value)
+    return show(value)
 
 
 def _names(states: Iterable[Enum]) -> list[str]:
@@ -171,7 +175,7 @@ class RecorderOnStartingHookFailedError(RecorderError):
     default_reason_code = "ON_STARTING_HOOK_FAILED"
 
     def __init__(self, cause: BaseException) -> None:
-        super().__init__(f"the hook _on_starting() raised {cause!r}", cause=cause)
+        super().__init__(f"the hook _on_starting() raised {show(cause)}", cause=cause)
 
 
 class RecorderOnStoppedHookFailedError(RecorderError):
@@ -180,7 +184,7 @@ class RecorderOnStoppedHookFailedError(RecorderError):
     default_reason_code = "ON_STOPPED_HOOK_FAILED"
 
     def __init__(self, cause: BaseException) -> None:
-        super().__init__(f"the hook _on_stopped() raised {cause!r}", cause=cause)
+        super().__init__(f"the hook _on_stopped() raised {show(cause)}", cause=cause)
 
 
 class RecorderQueueOverflowError(RecorderError):
@@ -250,7 +254,7 @@ class RecorderUnexpectedError(RecorderError):
     default_reason_code = "UNEXPECTED_ERROR"
 
     def __init__(self, cause: BaseException, situation: str = "the recorder failed") -> None:
-        super().__init__(f"{situation}: {cause!r}", cause=cause)
+        super().__init__(f"{situation}: {show(cause)}", cause=cause)
 
 
 # --- a runtime's errors ------------------------------------------------------------------------
@@ -292,7 +296,7 @@ class MetricsRuntimeStartupError(MetricsRuntimeError):
     def __init__(self, cause: BaseException | None = None, *, hint: str | None = None) -> None:
         text = "the runtime could not be started"
         if cause is not None:
-            text += f": {cause!r}"
+            text += f": {show(cause)}"
         if hint:
             text += f"; {hint}"
         super().__init__(text, cause=cause)
@@ -321,7 +325,7 @@ class MetricsRuntimeShutdownError(MetricsRuntimeError):
         if cause is None and errors:
             cause = next(iter(errors.values()))
         super().__init__(
-            f"the runtime did not shut down cleanly: {'; '.join(parts) or repr(cause)}",
+            f"the runtime did not shut down cleanly: {'; '.join(parts) or show(cause)}",
             details={"failed_recorder_ids": tuple(errors), "recorder_errors": errors},
             cause=cause,
         )
@@ -354,7 +358,7 @@ class MetricsRuntimeRecorderError(MetricsRuntimeError):
     def __init__(self, recorder_id: str, *, cause: BaseException | None = None, hint: str | None = None) -> None:
         text = f"recorder {recorder_id!r} {self._situation}"
         if cause is not None:
-            text += f": {cause!r}"
+            text += f": {show(cause)}"
         if hint:
             text += f"; {hint}"
         super().__init__(text, details={"recorder_id": recorder_id}, cause=cause)
@@ -399,4 +403,4 @@ class MetricsRuntimeUnexpectedError(MetricsRuntimeError):
     default_reason_code = "UNEXPECTED_ERROR"
 
     def __init__(self, cause: BaseException | None = None, situation: str = "the runtime failed") -> None:
-        super().__init__(situation if cause is None else f"{situation}: {cause!r}", cause=cause)
+        super().__init__(situation if cause is None else f"{situation}: {show(cause)}", cause=cause)
