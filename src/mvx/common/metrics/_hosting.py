@@ -111,7 +111,7 @@ class GroupHome:
 
         def spawn() -> None:
             try:
-                self._task_group.start_soon(body, name=name)
+                self._task_group.start_soon(self._hub.loop.protected(body), name=name)
             except RuntimeError:  # the group is closed
                 ended()
 

@@ -14,7 +14,7 @@ import attrs
 
 from ._actor import MIN_STOPPED_HOOK_TIMEOUT
 from ._backends import LoopGoneError
-from ._core import RecorderCore
+from ._core import ACTIVE, RecorderCore
 from ._creation import Creation
 from ._engine import Engine
 from ._exit import drain_at_exit, forget
@@ -244,8 +244,14 @@ class Supervisor:
     def check_shut_down(self, *, in_time: bool) -> None:
         """Say how the shutdown ended, to each caller with an error of its own."""
         if not in_time and self._final is None:
+            limit = self.shutdown_limit or 0.0
+            stuck: dict[str, BaseException] = {
+                recorder_id: RecorderTimeoutError("stop", limit)
+                for recorder_id, recorder in (*self._recorders.items(), *self._removing.items())
+                if core_of(recorder).state in ACTIVE
+            }
             self._shutdown_error = MetricsRuntimeShutdownError(
-                situation=f"its thread has not ended within {self.shutdown_limit:g} s"
+                stuck, situation=f"its thread has not ended within {limit:g} s"
             )
             self._final = _S.FAILURE
         if self._shutdown_error is not None:

@@ -9,7 +9,7 @@ from contextvars import Context
 from typing import Any
 from weakref import WeakValueDictionary
 
-from ._contract import EventLoop, LoopGoneError
+from ._contract import EventLoop, LoopGoneError, Main
 
 # Public, and meant for event loop implementations; get_running_loop() costs an exception where none runs.
 _native_loop = asyncio._get_running_loop  # noqa: SLF001 — see above
@@ -65,6 +65,8 @@ class AsyncioLoop:
 
         def finished(task: asyncio.Task[Any]) -> None:
             self._tasks.discard(task)
+            if not task.cancelled():
+                task.exception()  # Ctrl-C has gone its way; asyncio shall not complain that nobody took it
             ended()
 
         coroutine = body()
@@ -76,6 +78,9 @@ class AsyncioLoop:
             raise LoopGoneError from exc
         self._tasks.add(task)
         task.add_done_callback(finished)
+
+    def protected(self, main: Main) -> Main:
+        return main  # Ctrl-C is the runner's business, which cancels the main task
 
     def cancellations(self) -> int:
         task = asyncio.current_task()

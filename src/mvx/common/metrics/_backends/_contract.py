@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+Main = Callable[[], Coroutine[Any, Any, None]]
 
 
 class LoopGoneError(Exception):
@@ -56,6 +58,10 @@ class EventLoop(Protocol):
 
         :raises LoopGoneError: if the loop takes no more tasks
         """
+        ...
+
+    def protected(self, main: Main) -> Main:
+        """Return ``main`` so that Ctrl-C hits the program's main task and not this one, where that is possible."""
         ...
 
     def cancellations(self) -> int:

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 import trio
 
-from ._contract import EventLoop, LoopGoneError
+from ._contract import EventLoop, LoopGoneError, Main
 
 # By id(): a TrioLoop keeps its token alive, so the id is not used again meanwhile.
 _known: WeakValueDictionary[int, TrioLoop] = WeakValueDictionary()
@@ -59,6 +59,9 @@ class TrioLoop:
             trio.lowlevel.spawn_system_task(body, name=name)
         except RuntimeError as exc:
             raise LoopGoneError from exc
+
+    def protected(self, main: Main) -> Main:
+        return trio.lowlevel.enable_ki_protection(main)
 
     def cancellations(self) -> int:
         return next(self._readings)
