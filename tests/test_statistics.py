@@ -137,6 +137,24 @@ def test_a_ledger_in_endless_motion_is_read_all_the_same() -> None:
     assert now.accepted <= ledger.processed
 
 
+def test_overlapping_readings_do_not_undo_each_other() -> None:
+    """A reading that was held up while another one ended does not make the counts fall for the next."""
+    ledger = Ledger()
+    others = [12]
+
+    class HeldUp(int):
+        """A number that takes so long to add, the first time, that somebody else reads the ledger meanwhile."""
+
+        def __radd__(self, other: int) -> int:
+            if others:
+                ledger.read(waiting=others.pop, capacity=20)
+            return other + int(self)
+
+    ledger.read(waiting=lambda: HeldUp(10), capacity=20)
+    now = ledger.read(waiting=lambda: 5, capacity=20)
+    assert (now.accepted, now.high_water) == (12, 12)
+
+
 # --- the model -----------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from anyio.from_thread import BlockingPortal
 
 from . import _validation as valid
 from ._creation import Creation
+from ._exit import forget
 from ._inbox import OverflowPolicy
 from ._log import emit
 from ._recorder import MetricsRecorder, core_of
@@ -119,7 +120,7 @@ class MetricsRuntime:
     def start(self) -> None:
         """Start the thread and wait until its loop runs; do nothing if RUNNING.
 
-        :raises MetricsRuntimeInvalidStateError: in any other state but VIRGIN
+        :raises MetricsRuntimeInvalidStateError: in any other state but VIRGIN and RUNNING
         :raises MetricsRuntimeStartupError: if the loop does not come up, for instance because the
             backend is not installed
         """
@@ -145,6 +146,9 @@ class MetricsRuntime:
         From VIRGIN straight to CLOSED.  While another shutdown is under way, wait for it.  The wait
         is bounded by the recorders' own time limits plus five seconds.
 
+        Without a limit where a recorder's ``drain_timeout`` is None.  Interrupted by Ctrl-C, it is not
+        taken up again at the process's exit.
+
         :raises MetricsRuntimeShutdownError: if a recorder did not stop well or the thread did not
             end; the others were stopped all the same, and the state is FAILURE
         :raises MetricsRuntimeWouldDeadlockError: in the runtime's own thread
@@ -153,7 +157,11 @@ class MetricsRuntime:
         supervisor.refuse_own_thread("shutdown()", "call it in another thread, or await ashutdown() on another loop")
         ended = supervisor.begin_shutdown()
         if ended is not None:
-            in_time = ended.wait(supervisor.shutdown_limit, _nothing)
+            try:
+                in_time = ended.wait(supervisor.shutdown_limit, _nothing)
+            except KeyboardInterrupt:
+                forget(supervisor)  # whoever does not want to wait here does not want to wait at the exit either
+                raise
             if in_time:
                 supervisor.join()
             supervisor.check_shut_down(in_time=in_time)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable
 
 import attrs
@@ -47,6 +48,10 @@ class RecorderStatistics:
 
 MAX_READINGS = 100
 """How often the ledger is read at most until a reading was not disturbed."""
+
+
+READERS = 64
+"""How many readers may be held up in the midst of a reading at once without any count ever falling."""
 
 
 class AtomicCounter:
@@ -113,8 +118,8 @@ class Ledger:
         """The capacity, once an event has found no room."""
         self.losses_told = 0
         """How many dropped and evicted events the log has spoken of."""
-        self._accepted_seen = 0
-        self._high_water_seen = 0
+        self._accepted_seen: deque[int] = deque([0], maxlen=READERS)
+        self._high_water_seen: deque[int] = deque([0], maxlen=READERS)
 
     def read(self, *, waiting: Callable[[], int], capacity: int) -> RecorderStatistics:
         """Return the numbers of this moment; ``waiting`` tells how many events the inbox holds."""
@@ -130,9 +135,9 @@ class Ledger:
         processed += taken - in_flight
         gone = processed + abandoned + evicted
         # What this reading has missed, an earlier one may have seen.
-        accepted = self._accepted_seen = max(self._accepted_seen, gone + in_flight + held)
-        if accepted == gone + in_flight + held:
-            self._high_water_seen = max(self._high_water_seen, self.high_water, self.full, in_flight + held)
+        here = gone + in_flight + held
+        accepted = _highest(self._accepted_seen, here)
+        high_water = max(self.high_water, self.full, in_flight + held if accepted == here else 0)
         dropped, rejected = self.dropped.value(), self.rejected.value()
         return RecorderStatistics(
             offered=accepted + dropped + rejected,
@@ -146,6 +151,14 @@ class Ledger:
             metric_errors=self.metric_errors.value(),
             hook_errors=self.hook_errors.value(),
             unmatched=self.unmatched,
-            high_water=self._high_water_seen,
+            high_water=_highest(self._high_water_seen, high_water),
             capacity=capacity,
         )
+
+
+def _highest(seen: deque[int], value: int) -> int:
+    """Note ``value`` and return the highest value noted; without a lock, so that readers may overlap."""
+    highest = max(value, *tuple(seen))
+    # Not a variable: a reader that was held up would put an older maximum back.
+    seen.append(highest)
+    return highest

@@ -37,6 +37,7 @@ from .errors import (
     MetricsRuntimeUnexpectedError,
     MetricsRuntimeWouldDeadlockError,
     RecorderError,
+    RecorderInvalidStateError,
     RecorderTimeoutError,
 )
 
@@ -431,7 +432,8 @@ def _time_to_stop(cores: Iterable[RecorderCore]) -> float | None:
 
 def _stop_error(core: RecorderCore, result: RecorderOpResult) -> RecorderError | None:
     """Return why a stop failed; having nothing to stop is no failure."""
-    if result.error is not None and core.error is None and core.state in (RecorderState.STOPPED, RecorderState.VIRGIN):
+    nothing_to_stop = isinstance(result.error, RecorderInvalidStateError)
+    if nothing_to_stop and core.state in (RecorderState.STOPPED, RecorderState.VIRGIN):
         return None
     return result.error
 
