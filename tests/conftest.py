@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -36,6 +38,15 @@ def backend(anyio_backend: tuple[str, dict[str, Any]]) -> dict[str, Any]:
     """The same as keywords for MetricsRuntime."""
     name, options = anyio_backend
     return {"backend": name, "backend_options": options}
+
+
+@pytest.fixture
+def fast_switching() -> Iterator[None]:
+    """Threads take turns as often as the interpreter can manage."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture(params=HOMES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -183,6 +183,28 @@ async def virgin(home: str, kind: type[R], *args: Any, **options: Any) -> AsyncI
         yield recorder
         await recorder.stop()
         group.cancel_scope.cancel()
+
+
+def run_threads(*bodies: Callable[[], object]) -> None:
+    """Run each body in a thread of its own, all released at once, and raise what one of them raises."""
+    errors: list[BaseException] = []
+    barrier = threading.Barrier(len(bodies))
+
+    def run(body: Callable[[], object]) -> None:
+        try:
+            barrier.wait(DEADLINE)
+            body()
+        except BaseException as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=run, args=(body,)) for body in bodies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+    if errors:
+        raise errors[0]
 
 
 def balanced(statistics: RecorderStatistics) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
@@ -20,38 +18,9 @@ from mvx.common.metrics import (
     RecorderQueueOverflowError,
 )
 from mvx.common.metrics._inbox import Inbox
-from tests.support import DEADLINE, Count, Seen, Tick, balanced
+from tests.support import DEADLINE, Count, Seen, Tick, balanced, run_threads
 
-
-@pytest.fixture(autouse=True)
-def hectic() -> Iterator[None]:
-    """Let threads change places as often as the interpreter can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-def run_all(*bodies: Callable[[], object]) -> None:
-    """Run each body in a thread of its own, all released at once; raise what they raise."""
-    errors: list[BaseException] = []
-    barrier = threading.Barrier(len(bodies))
-
-    def guarded(body: Callable[[], object]) -> None:
-        barrier.wait(DEADLINE)
-        try:
-            body()
-        except BaseException as exc:
-            errors.append(exc)
-
-    threads = [threading.Thread(target=guarded, args=(body,)) for body in bodies]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(DEADLINE)
-        assert not thread.is_alive()
-    if errors:
-        raise errors[0]
+pytestmark = pytest.mark.usefixtures("fast_switching")
 
 
 class SlowHook(MetricsRecorder):
@@ -95,7 +64,7 @@ def test_nothing_is_lost_by_a_stop(backend: dict[str, Any], kind: type[MetricsRe
                         told[who] += 1
                         return
 
-            run_all(*(lambda who=who: emit(who) for who in range(4)), lambda: recorder.stop().wait(DEADLINE))
+            run_threads(*(lambda who=who: emit(who) for who in range(4)), lambda: recorder.stop().wait(DEADLINE))
             statistics = recorder.statistics()
             assert balanced(statistics)
             assert statistics.offered == sum(offered)
@@ -130,7 +99,7 @@ def test_restarts_lose_nothing(backend: dict[str, Any]) -> None:
             finally:
                 done.set()
 
-        run_all(*(lambda who=who: emit(who) for who in range(3)), restart)
+        run_threads(*(lambda who=who: emit(who) for who in range(3)), restart)
         recorder.stop().wait(DEADLINE)
         statistics = recorder.statistics()
         assert balanced(statistics)
@@ -157,7 +126,7 @@ def test_each_policy_keeps_its_ledger(backend: dict[str, Any], policy: OverflowP
                 except RecorderQueueOverflowError:
                     raised[who] += 1
 
-        run_all(*(lambda who=who: emit(who) for who in range(4)))
+        run_threads(*(lambda who=who: emit(who) for who in range(4)))
         recorder.flush().wait(DEADLINE)
         statistics = recorder.statistics()
         assert balanced(statistics)
@@ -181,7 +150,7 @@ def test_order_is_kept_for_each_thread(backend: dict[str, Any]) -> None:
             for n in range(3000):
                 recorder.register_event(Tick(who * 10_000 + n))
 
-        run_all(*(lambda who=who: emit(who) for who in range(4)))
+        run_threads(*(lambda who=who: emit(who) for who in range(4)))
         recorder.flush().wait(DEADLINE)
         numbers = [event.n for event in metric.events if isinstance(event, Tick)]
         assert len(numbers) == 12_000
@@ -212,7 +181,7 @@ def test_a_metric_registered_before_an_event_sees_it(backend: dict[str, Any]) ->
             finally:
                 done.set()
 
-        run_all(load, register)
+        run_threads(load, register)
 
 
 def test_an_idle_recorder_always_wakes(backend: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

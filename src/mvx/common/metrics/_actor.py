@@ -306,7 +306,7 @@ class ActorRun:
             except IndexError:
                 return  # evicted meanwhile
             self._event = event
-            self._ledger.taken = 1
+            self._ledger.taken += 1
             self._note_high_water(len(self._inbox.events) + 1)
             self._inbox.begin_handling()
             self._todo = iter(self._dispatcher.wanting(event))
@@ -343,8 +343,6 @@ class ActorRun:
     def _event_done(self) -> None:
         self._event = None
         self._todo = iter(())
-        # In this order: counted nowhere for a moment rather than twice, see Ledger.read().
-        self._ledger.taken = 0
         self._ledger.processed += 1
         self._inbox.end_handling()
         if self._inbox.line:

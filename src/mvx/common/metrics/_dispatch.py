@@ -142,7 +142,7 @@ class Dispatcher:
         :raises RecorderUnexpectedError: if a metric fails under FailurePolicy.FAIL
         """
         ledger = self._ledger
-        taken = 0
+        before = taken = ledger.taken
         try:
             for _ in range(limit):
                 try:
@@ -161,11 +161,10 @@ class Dispatcher:
                         handler(event)
                 except BaseException as exc:
                     self._recover(event, route, handler, exc)
+                ledger.processed = taken
         finally:
-            # In this order: counted nowhere for a moment rather than twice, see Ledger.read().
-            ledger.taken = 0
-            ledger.processed += taken
-        return taken
+            ledger.processed = taken
+        return taken - before
 
     def wanting(self, event: MetricEvent) -> tuple[MetricSlot, ...]:
         """Return the slots of the metrics that want ``event``; none at all is counted as unmatched."""

@@ -13,8 +13,8 @@ other, so an event cannot lie in the inbox unseen.  Of the producers that see th
 takes it rings.  An exception may hit that one before it rings, Ctrl-C say; the heartbeat heals that.
 
 *Close.*  ``close()`` turns new events away, but a producer that had passed the gate before may still
-append.  ``seal()`` sets ``nap`` to SEALING, copies the events, which is one step of C, and sets ``nap``
-to SEALED.  A producer that looked at ``nap`` before had appended before, so its event is in the copy,
+append.  ``seal()`` sets ``nap`` to SEALING, copies the events of one moment, and sets ``nap`` to
+SEALED.  A producer that looked at ``nap`` before had appended before, so its event is in the copy,
 and the consumer handles it.  A producer that finds the seal looks which side of the copy its event is
 on; behind the copy nobody will take it, so it was not accepted.  Only the producer waits for the
 consumer there, for the time of one copy, and never the other way round.
@@ -38,6 +38,7 @@ import anyio
 import attrs
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from ._copying import copied
 from ._event import MAX_KNOWN_CLASSES, MetricEvent, ensure_event
 from ._hub import LoopHub
 from ._room import WaitingLine
@@ -287,7 +288,7 @@ class Inbox:
         while self.nap is SEALING:
             time.sleep(0)
         # By identity: == would call the events' own code.
-        late = sum(waiting is event for waiting in tuple(self._late)[len(self._taken) :])
+        late = sum(waiting is event for waiting in copied(self._late)[len(self._taken) :])
         # Several threads may have put the very same object: then as many are refused as came too late,
         # each by claiming one of the late copies, which setdefault() does in one step.
         me = object()
@@ -458,7 +459,7 @@ class Inbox:
             return
         try:
             self.nap = SEALING
-            self._taken = tuple(self._late)
+            self._taken = copied(self._late)
             self.events = deque(self._taken)
         finally:
             self.nap = SEALED  # also if Ctrl-C hits right here: producers wait for it

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import attrs
 
+from ._copying import copied
+
 
 @attrs.frozen(kw_only=True, slots=True)
 class RecorderStatistics:
@@ -111,7 +113,7 @@ class Ledger:
         self.unmatched = 0
         self.abandoned = 0
         self.taken = 0
-        """Events taken out of the inbox in the batch under way: all but the last are processed."""
+        """Events taken out of the inbox to be handled; one more than ``processed`` while one is being handled."""
         self.high_water = 0
         """As the actor sees it."""
         self.full = 0
@@ -131,8 +133,7 @@ class Ledger:
             if before == (self.processed, self.abandoned, self.evicted.value(), self.taken):
                 break
         processed, abandoned, evicted, taken = before
-        in_flight = min(taken, 1)
-        processed += taken - in_flight
+        in_flight = taken - processed
         gone = processed + abandoned + evicted
         # What this reading has missed, an earlier one may have seen.
         here = gone + in_flight + held
@@ -158,7 +159,7 @@ class Ledger:
 
 def _highest(seen: deque[int], value: int) -> int:
     """Note ``value`` and return the highest value noted; without a lock, so that readers may overlap."""
-    highest = max(value, *tuple(seen))
+    highest = max(value, *copied(seen))
     # Not a variable: a reader that was held up would put an older maximum back.
     seen.append(highest)
     return highest

@@ -125,8 +125,10 @@ def _plain(value: object) -> Any:
     return show(value)
 
 
-def _names(states: Iterable[Enum]) -> list[str]:
-    return [str(state.value) for state in states]
+def _not_allowed(call: str | None, situation: str, expected: tuple[str, ...]) -> str:
+    subject = f"{call}() is not allowed" if call else "not allowed"
+    where = f"only in {', '.join(map(repr, expected))}" if expected else "nor in any other"
+    return f"{subject} in {situation}, {where}"
 
 
 # --- a recorder's errors -----------------------------------------------------------------------
@@ -160,11 +162,10 @@ class RecorderInvalidStateError(RecorderError):
         call: str | None = None,
         cause: BaseException | None = None,
     ) -> None:
-        expected = _names(expected_states)
-        subject = f"{call}() is not allowed" if call else "not allowed"
+        expected = tuple(str(state.value) for state in expected_states)
         super().__init__(
-            f"{subject} in recorder state {recorder_state.value!r}, only in {', '.join(map(repr, expected))}",
-            details={"recorder_state": recorder_state.value, "expected_states": tuple(expected)},
+            _not_allowed(call, f"recorder state {recorder_state.value!r}", expected),
+            details={"recorder_state": recorder_state.value, "expected_states": expected},
             cause=cause,
         )
 
@@ -279,11 +280,10 @@ class MetricsRuntimeInvalidStateError(MetricsRuntimeError):
         call: str | None = None,
         cause: BaseException | None = None,
     ) -> None:
-        expected = _names(expected_states)
-        subject = f"{call}() is not allowed" if call else "not allowed"
+        expected = tuple(str(state.value) for state in expected_states)
         super().__init__(
-            f"{subject} in runtime state {runtime_state.value!r}, only in {', '.join(map(repr, expected))}",
-            details={"runtime_state": runtime_state.value, "expected_states": tuple(expected)},
+            _not_allowed(call, f"runtime state {runtime_state.value!r}", expected),
+            details={"runtime_state": runtime_state.value, "expected_states": expected},
             cause=cause,
         )
 
