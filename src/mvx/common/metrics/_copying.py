@@ -1,18 +1,18 @@
-"""Copying a deque that other threads append to."""
+"""Copying what other threads change."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def copied(items: deque[T]) -> tuple[T, ...]:
-    """Return the items of one moment.
+def copied(items: deque[T] | dict[T, Any]) -> tuple[T, ...]:
+    """Return the items, or the keys, of one moment.
 
     A copy is made in C, but allocating it may set off the garbage collector, which may run finalizers,
-    which may let other threads in.  A deque notices that it was changed meanwhile; then, once more.
+    which may let other threads in.  A deque or a dict notices that it was changed; then, once more.
     """
     while True:
         try:

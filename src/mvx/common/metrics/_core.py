@@ -189,6 +189,10 @@ class RecorderCore:
         self._run = run
         return run
 
+    def starting(self) -> RecorderWaitHandle:
+        """Return the handle of the last start, without starting anything or taking the lock."""
+        return settled(RecorderOp.START, self) if self._run is None else self._run.starting
+
     def stop(self) -> RecorderWaitHandle:
         run, state = self._run, self.state
         if run is None or STATE_TABLE[state].stop is Reaction.REFUSE:
@@ -308,6 +312,7 @@ class RecorderCore:
                 run.call(run.heal)
         elif run is not None:
             run.lose_loop()
+            self.ledger.look_again()
         else:
             self._lose_loop_at_rest()
 
@@ -325,6 +330,7 @@ class RecorderCore:
         """The loop has ended; nobody can work for this recorder any more."""
         self._lost = RecorderLoopUnavailableError("the recorder's event loop has ended")
         self.ledger.abandoned += self.inbox.abandon()
+        self.ledger.look_again()
 
     def _renew_inbox(self) -> None:
         self.inbox = Inbox(

@@ -297,9 +297,14 @@ class Inbox:
     def _put_in_place_of_the_oldest(self, event: MetricEvent) -> bool:
         # The event under way cannot be evicted: with a capacity of one, one more waits beside it.
         limit = max(1, self.hard_limit)
-        while len(self.events) >= limit:
+        oldest, waiting = self.events.popleft, self.events.__len__
+        while waiting() >= limit:
+            # In one step with the popleft(), as the interpreter changes threads only after a call: what
+            # is copied by the seal, which comes after the close, nobody takes away.
+            if self.closed:
+                return False
             try:
-                self.events.popleft()
+                oldest()
             except IndexError:
                 break
             self.ledger.evicted.increment()
@@ -459,8 +464,11 @@ class Inbox:
             return
         try:
             self.nap = SEALING
+            # First out of sight: what comes too late must not be seen waiting by statistics().
+            left: deque[MetricEvent] = deque()
+            self.events = left
             self._taken = copied(self._late)
-            self.events = deque(self._taken)
+            left.extend(self._taken)
         finally:
             self.nap = SEALED  # also if Ctrl-C hits right here: producers wait for it
         self._shut_stream()

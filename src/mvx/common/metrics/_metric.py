@@ -13,8 +13,9 @@ from ._text import show
 class Metric(ABC):
     """Turns events into measured state, beside the domain code that emits them.
 
-    A recorder calls a metric's methods from one place at a time and never concurrently, so a
-    metric needs no lock of its own.  Registering one metric with two recorders gives that up.
+    A recorder never shows a metric an event while another of its methods runs, so a metric needs no
+    lock of its own.  Once the recorder has ended, several threads may call :meth:`snapshot` at once.
+    Registering one metric with two recorders gives all that up.
     """
 
     __slots__ = ()

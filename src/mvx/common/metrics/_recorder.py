@@ -77,7 +77,8 @@ class MetricsRecorder:
             eight random hexadecimal digits if blank
         :param namespace: the part of the application that it belongs to
         :param queue_max_size: how many events may be accepted and not yet processed; 10 000 by default;
-            each other thread that emits at the same instant may exceed it by one
+            each other thread that emits at the same instant may exceed it by one, and under
+            DROP_OLDEST a bound of 1 lets one event wait beside the one under way
         :param queue_overflow_policy: what happens to an event beyond that; RAISE_ERROR by default
         :param failure_policy: what happens when a metric or ``_on_metric_changed`` raises; ISOLATE by default
         :param drain_timeout: seconds that :meth:`stop` may go on processing, and that a snapshot waits;
@@ -152,7 +153,8 @@ class MetricsRecorder:
     def statistics(self) -> RecorderStatistics:
         """Return where every event went that was offered; from any thread.
 
-        Exact whenever nothing is in flight; in motion, each count is right or a moment old.
+        Both equations of :class:`RecorderStatistics` hold in every reading; a reading is repeated
+        until nothing has moved under it.
         """
         return self.__core.statistics()
 
@@ -250,7 +252,8 @@ class MetricsRecorder:
 
         A metric registered before an event is emitted sees that event.
 
-        :raises ValueError: if it is None, or its ``metric_name`` raises or is blank
+        :raises ValueError: if it is None, its ``metric_name`` raises or is blank, or its
+            ``event_types`` raises
         :raises TypeError: if it is not a Metric, its ``metric_name`` is not a str, or its
             ``event_types`` is neither None nor a tuple of MetricEvent classes
         :raises RecorderInvalidStateError: if the recorder is stopping, has stopped or failed
@@ -275,8 +278,8 @@ class MetricsRecorder:
         :raises TypeError: if it is not a MetricEvent
         :raises RecorderQueueOverflowError: if there is no room under RAISE_ERROR, or under BLOCK within
             ``block_timeout``; under BLOCK at once on the recorder's own loop, which cannot wait for itself
-        :raises RecorderInvalidStateError: if the recorder is stopping, has stopped or failed; its
-            ``cause`` is the failure
+        :raises RecorderInvalidStateError: if the recorder is stopping, has stopped or failed, or its
+            event loop turns out to be gone; its ``cause`` says why
         """
         if not self.__core.put(event):
             self.__core.put_again(event)
@@ -290,7 +293,8 @@ class MetricsRecorder:
         :raises ValueError: if ``event`` is None, or its ``event_type`` raises or is not a str
         :raises TypeError: if it is not a MetricEvent
         :raises RecorderQueueOverflowError: if there is no room in a hook of the same recorder
-        :raises RecorderInvalidStateError: if the recorder is stopping, has stopped or failed
+        :raises RecorderInvalidStateError: if the recorder is stopping, has stopped or failed, or its
+            event loop turns out to be gone; its ``cause`` says why
         """
         await self.__core.put_when_room(event)
 
@@ -301,7 +305,8 @@ class MetricsRecorder:
 
         From any other thread, the snapshots contain every event accepted before the call: the
         call blocks until those have been processed.  On the recorder's own loop it cannot wait
-        and returns the state so far; ``await`` :meth:`aget_metric_snapshots` there.  A snapshot
+        and returns the state so far; ``await`` :meth:`aget_metric_snapshots` there.  Nor can it wait
+        while nobody runs the recorder's loop, and returns the state so far then, too.  A snapshot
         that raises is replaced by one with an ``error``, and counted.
 
         :raises RecorderTimeoutError: if the recorder does not get to it within ``drain_timeout`` seconds
@@ -340,7 +345,8 @@ class MetricsRecorder:
         """Override: close resources, after the last event.
 
         Runs once for each completed ``_on_starting()``, whatever ended the recorder, for
-        ``drain_timeout`` seconds at most, but for at least ten.  Raising makes the stop fail with
+        ``drain_timeout`` seconds at most, but for at least ten; with None, without a limit after
+        :meth:`stop` and for 30 otherwise.  Raising makes the stop fail with
         RecorderOnStoppedHookFailedError.
         """
 

@@ -40,11 +40,12 @@ class MetricsRuntime:
             ...
             print(runtime.get_recorder("orders").get_metric_snapshots())
 
-    Every method may be called from any thread but the runtime's own; from an event loop use the
-    ``a…`` forms, which do not block it.  A process that forgets :meth:`shutdown` drains at its exit
-    all the same, in bounded time.  After ``os.fork()`` the child's runtime works anew from its next
-    use on, with the same recorders and metrics: counts begin at zero, ``_on_starting()`` runs
-    again, and events pending at the fork are left to the parent.
+    What waits may be called from any thread but the runtime's own, where :meth:`acreate_recorder`
+    and the look-ups are allowed, too; from an event loop use the ``a…`` forms, which do not block it.
+    A process that forgets :meth:`shutdown` drains at its exit all the same, in bounded time.  After
+    ``os.fork()`` the child's runtime works anew from its next use on, with the same recorders and
+    metrics: counts begin at zero, ``_on_starting()`` runs again, and events pending at the fork are
+    left to the parent.
     """
 
     def __init__(
@@ -151,6 +152,7 @@ class MetricsRuntime:
 
         :raises MetricsRuntimeShutdownError: if a recorder did not stop well or the thread did not
             end; the others were stopped all the same, and the state is FAILURE
+        :raises MetricsRuntimeInvalidStateError: while the runtime is starting
         :raises MetricsRuntimeWouldDeadlockError: in the runtime's own thread
         """
         supervisor = self._supervisor
@@ -172,6 +174,7 @@ class MetricsRuntime:
         Cancelling the await does not cancel the shutdown.
 
         :raises MetricsRuntimeShutdownError: see :meth:`shutdown`
+        :raises MetricsRuntimeInvalidStateError: while the runtime is starting
         :raises MetricsRuntimeWouldDeadlockError: in the runtime's own thread
         """
         supervisor = self._supervisor

@@ -15,7 +15,7 @@ from ._copying import copied
 class RecorderStatistics:
     """What became of the events offered to one recorder, and how its metrics and hooks fared.
 
-    Whenever nothing is in flight, ``offered == accepted + dropped + rejected`` and
+    In every reading, ``offered == accepted + dropped + rejected`` and
     ``accepted == processed + pending + evicted + abandoned``.  All but ``pending`` and
     ``capacity`` only ever grow; a restart goes on counting, a forked child begins at zero.
     """
@@ -35,15 +35,15 @@ class RecorderStatistics:
     evicted: int
     """Waiting events thrown away by ``OverflowPolicy.DROP_OLDEST``."""
     abandoned: int
-    """Accepted events left over when a drain ran out of time or the recorder failed."""
+    """Accepted events that the recorder did not get to: its drain ran out of time, it failed, or its loop is gone."""
     metric_errors: int
     """Exceptions raised by metrics, in ``handle_event`` or ``snapshot``."""
     hook_errors: int
-    """Exceptions raised by hooks, and hooks cancelled under way."""
+    """Exceptions raised by hooks, and an ``_on_metric_changed`` or ``_on_stopped`` cut short."""
     unmatched: int
     """Processed events that no registered metric wanted."""
     high_water: int
-    """The most events seen pending at once."""
+    """The most events seen pending: at the beginning of a pass, in a reading, and when an event found no room."""
     capacity: int
     """The bound on pending events."""
 
@@ -122,6 +122,10 @@ class Ledger:
         """How many dropped and evicted events the log has spoken of."""
         self._accepted_seen: deque[int] = deque([0], maxlen=READERS)
         self._high_water_seen: deque[int] = deque([0], maxlen=READERS)
+
+    def look_again(self) -> None:
+        """Forget earlier readings: one may have seen an event that has since been refused, its consumer being gone."""
+        self._accepted_seen.extend([0] * READERS)
 
     def read(self, *, waiting: Callable[[], int], capacity: int) -> RecorderStatistics:
         """Return the numbers of this moment; ``waiting`` tells how many events the inbox holds."""

@@ -14,6 +14,7 @@ import attrs
 
 from ._actor import MIN_STOPPED_HOOK_TIMEOUT
 from ._backends import LoopGoneError
+from ._copying import copied
 from ._core import ACTIVE, RecorderCore
 from ._creation import Creation
 from ._engine import Engine
@@ -321,15 +322,13 @@ class Supervisor:
 
     def find(self, recorder_id: str, call: str) -> MetricsRecorder | None:
         """Return the recorder registered under an id."""
-        with self._lock:
-            self.require_running(call)
-            return self._recorders.get(recorder_id)
+        self.require_running(call)  # without the lock: hooks may ask, too
+        return self._recorders.get(recorder_id)
 
     def ids(self) -> tuple[str, ...]:
         """Return the ids in use."""
-        with self._lock:
-            self.require_running("list_recorder_ids")
-            return tuple(self._recorders)
+        self.require_running("list_recorder_ids")
+        return copied(self._recorders)
 
     def take(self, recorder_id: str) -> MetricsRecorder:
         """Begin to remove a recorder: from now on only the caller knows it, and its id is not free yet."""
@@ -421,13 +420,15 @@ class Supervisor:
 
 def _time_to_stop(cores: Iterable[RecorderCore]) -> float | None:
     """Return the seconds that stopping ``cores`` at once may take, or None for no limit."""
-    longest = 0.0
+    start = longest = 0.0
     for core in cores:
         drain = core.options.drain_timeout
         if drain is None:
             return None
         longest = max(longest, drain)
-    return longest + max(longest, MIN_STOPPED_HOOK_TIMEOUT) + GRACE
+        if core.state is RecorderState.STARTING:
+            start = max(start, drain)
+    return start + longest + max(longest, MIN_STOPPED_HOOK_TIMEOUT) + GRACE
 
 
 def _stop_error(core: RecorderCore, result: RecorderOpResult) -> RecorderError | None:
@@ -446,10 +447,10 @@ async def _stop_when_started(recorder_id: str, recorder: MetricsRecorder, errors
     """Let a start under way end, within the time that a drain would get, and stop the recorder then."""
     core = core_of(recorder)
     with anyio.move_on_after(core.options.drain_timeout):
-        await recorder.start()
+        await core.starting()
     if _is_starting(recorder):
         core.interrupt()
-        _note(errors, recorder_id, (await recorder.start()).error)
+        _note(errors, recorder_id, (await core.starting()).error)
     else:
         _note(errors, recorder_id, _stop_error(core, await recorder.stop()))
 
