@@ -1397,3 +1397,24 @@ async def test_recorders_created_by_many_tasks(backend: dict[str, Any]) -> None:
             for n in range(1000):
                 group.start_soon(create, runtime, f"r{n}")
         assert len(runtime.list_recorder_ids()) == 1000
+
+
+def test_a_shutdown_cut_short_by_ctrl_c_is_taken_up_by_the_next(
+    backend: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C right before the engine is told leaves nothing behind that could not be shut down."""
+    runtime = MetricsRuntime(namespace="t", **backend)
+    runtime.start()
+    recorder = runtime.create_recorder("x")
+    with monkeypatch.context() as patched:
+
+        def interrupted(*args: object, **kwargs: object) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr("mvx.common.metrics._engine.Engine.submit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            runtime.shutdown()
+    assert runtime.get_status() is MetricsRuntimeState.STOPPING
+    runtime.shutdown()
+    assert runtime.get_status() is MetricsRuntimeState.CLOSED
+    assert recorder.get_status() is RecorderState.STOPPED

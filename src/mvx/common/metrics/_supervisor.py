@@ -113,6 +113,7 @@ class Supervisor:
         self._recorders: dict[str, MetricsRecorder] = {}
         self._creations: dict[str, Creation] = {}
         self._removing: dict[str, MetricsRecorder] = {}
+        self._shutdown_begun = False
         self._shutdown_error: MetricsRuntimeShutdownError | None = None
         self.shutdown_limit: float | None = None
         """Seconds after which a shutdown under way counts as failed."""
@@ -189,31 +190,33 @@ class Supervisor:
                     return None
                 case _S.STARTING:
                     raise MetricsRuntimeInvalidStateError(state, (_S.RUNNING,), call="shutdown")
-                case _S.STOPPING:
-                    return None if engine is None else engine.ended
-            if engine is None:  # a forked child that has never used it
-                self._final = _S.CLOSED
-                forget(self)
-                return None
-            # From now on no creation gets into the registry: what is there is all there is to stop.
-            self._phase = _S.STOPPING
-            creations = list(self._creations.values())
-            recorders = {**self._recorders, **self._removing}
-            self.shutdown_limit = _time_to_stop(map(core_of, recorders.values()))
-
-        async def shut_down() -> None:
-            await self._shut_down(engine, creations, recorders)
-
-        try:
-            self.engine_at_work().submit(shut_down, name="mvx.common.metrics shutdown")
-        except LoopGoneError:
-            pass  # then the engine has ended, and has said why
+                case _S.RUNNING if engine is None:  # a forked child that has never used it
+                    self._final = _S.CLOSED
+                    forget(self)
+                    return None
+                case _S.RUNNING:
+                    # From now on no creation gets into the registry: what is there is all there is to stop.
+                    self._phase = _S.STOPPING
+                    self.shutdown_limit = _time_to_stop(map(core_of, self._all_recorders().values()))
+        if engine is None:
+            return None
+        if not self._shutdown_begun:  # the first caller, or another if Ctrl-C hit the first one right here
+            try:
+                self.engine_at_work().submit(self._shut_down, name="mvx.common.metrics shutdown")
+            except LoopGoneError:
+                pass  # then the engine has ended, and has said why
         return engine.ended
 
-    async def _shut_down(
-        self, engine: Engine, creations: list[Creation], recorders: dict[str, MetricsRecorder]
-    ) -> None:
-        for creation in creations:
+    def _all_recorders(self) -> dict[str, MetricsRecorder]:
+        return {**self._recorders, **self._removing}
+
+    async def _shut_down(self) -> None:
+        engine = self._engine
+        if self._shutdown_begun or engine is None:
+            return
+        self._shutdown_begun = True
+        recorders = self._all_recorders()
+        for creation in list(self._creations.values()):
             creation.give_up()
         errors: dict[str, BaseException] = {}
         late = {recorder_id: recorder for recorder_id, recorder in recorders.items() if _is_starting(recorder)}
@@ -240,7 +243,7 @@ class Supervisor:
         for creation in tuple(self._creations.values()):
             cause = MetricsRuntimeUnexpectedError(failure)
             creation.outcome.set(MetricsRuntimeRecorderStartupError(creation.recorder_id, cause=cause))
-        for recorder in (*self._recorders.values(), *self._removing.values()):
+        for recorder in self._all_recorders().values():
             core_of(recorder).check_loop()
 
     def check_shut_down(self, *, in_time: bool) -> None:
@@ -249,7 +252,7 @@ class Supervisor:
             limit = self.shutdown_limit or 0.0
             stuck: dict[str, BaseException] = {
                 recorder_id: RecorderTimeoutError("stop", limit)
-                for recorder_id, recorder in (*self._recorders.items(), *self._removing.items())
+                for recorder_id, recorder in self._all_recorders().items()
                 if core_of(recorder).state in ACTIVE
             }
             self._shutdown_error = MetricsRuntimeShutdownError(
