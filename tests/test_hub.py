@@ -9,12 +9,18 @@ from typing import Any
 import anyio
 import pytest
 
-from mvx.common.metrics import MetricEvent, MetricsRecorder, MetricsRuntime
-from mvx.common.metrics._backends import EventLoop
+from mvx.common.metrics import (
+    MetricEvent,
+    MetricsRecorder,
+    MetricsRuntime,
+    RecorderState,
+    RecorderUnexpectedError,
+)
+from mvx.common.metrics._backends import EventLoop, LoopGoneError
 from mvx.common.metrics._hub import LoopHub, hub_of
 from mvx.common.metrics._recorder import core_of
 from mvx.common.metrics._waiting import current_loop
-from tests.support import DEADLINE, Count, Tick
+from tests.support import DEADLINE, Count, Tick, balanced
 
 
 def test_idle_recorders_share_one_wake_up(backend: dict[str, Any]) -> None:
@@ -207,3 +213,60 @@ def test_a_hub_of_a_gone_loop_says_so() -> None:
     for backend in ("asyncio", "trio"):
         anyio.run(main, backend=backend)
         assert hubs.pop().is_gone()
+
+
+@pytest.mark.anyio
+async def test_ctrl_c_in_a_wake_up_does_not_make_the_hub_deaf() -> None:
+    """The call that was cut short is made up for by the next."""
+    hub = hub_of(current_loop())
+    plain = hub.loop
+    done = anyio.Event()
+
+    class Interrupted:
+        def post(self, callback: Callable[[], object]) -> None:
+            raise KeyboardInterrupt
+
+    hub.loop = Interrupted()  # type: ignore[assignment] # only its one method is used
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            hub.call_soon(done.set)
+    finally:
+        hub.loop = plain
+    hub.call_soon(lambda: None)
+    with anyio.fail_after(DEADLINE):
+        await done.wait()
+
+
+@pytest.mark.anyio
+async def test_a_call_to_a_loop_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused, and so is every later one without another try."""
+    hub = LoopHub(current_loop(), may_block=False)
+
+    class Gone:
+        def post(self, callback: Callable[[], object]) -> None:
+            raise LoopGoneError
+
+    hub.loop = Gone()  # type: ignore[assignment] # only its one method is used
+    for _ in range(2):
+        with pytest.raises(LoopGoneError):
+            hub.call_soon(lambda: None)
+    assert hub.is_gone()
+
+
+@pytest.mark.anyio
+async def test_a_fault_of_the_library_itself_is_a_failure_of_the_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is accounted for and everybody who waits is told, whatever goes wrong inside."""
+    recorder = MetricsRecorder("x")
+    recorder.register_metric(Count())
+
+    def broken(*args: object) -> int:
+        raise ArithmeticError
+
+    monkeypatch.setattr(core_of(recorder).dispatcher, "dispatch", broken)
+    recorder.register_event(Tick())
+    flush = recorder.flush()
+    result = await flush
+    assert isinstance(result.error, RecorderUnexpectedError)
+    assert isinstance(result.error.cause, ArithmeticError)
+    assert recorder.get_status() is RecorderState.FAILURE
+    assert balanced(recorder.statistics())

@@ -162,7 +162,7 @@ def test_order_is_kept_for_each_thread(backend: dict[str, Any]) -> None:
 def test_a_metric_registered_before_an_event_sees_it(backend: dict[str, Any]) -> None:
     """Also under load: registering and replacing metrics while another thread keeps the actor busy."""
     with MetricsRuntime(namespace="t", **backend) as runtime:
-        recorder = runtime.create_recorder("x", queue_max_size=1_000_000, queue_overflow_policy=OverflowPolicy.BLOCK)
+        recorder = runtime.create_recorder("x", queue_max_size=1000, queue_overflow_policy=OverflowPolicy.BLOCK)
         done = threading.Event()
 
         def load() -> None:
@@ -171,7 +171,7 @@ def test_a_metric_registered_before_an_event_sees_it(backend: dict[str, Any]) ->
 
         def register() -> None:
             try:
-                for n in range(200):
+                for n in range(60):
                     metric = Seen("replaced")
                     recorder.register_metric(metric)
                     mine = Tick(n)

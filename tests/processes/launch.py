@@ -81,6 +81,15 @@ class Outcome:
         return found[0]
 
 
+def _environment(name: str) -> dict[str, str]:
+    """The process's own, without the tracer where signals come thick and fast: it takes a lock that they deadlock on."""
+    environment = dict(os.environ)
+    if name.startswith(("interrupt", "reentry")):
+        environment.pop("COVERAGE_PROCESS_CONFIG", None)
+        environment.pop("COVERAGE_PROCESS_START", None)
+    return environment
+
+
 class Running:
     """A program under way."""
 
@@ -91,6 +100,7 @@ class Running:
         self._process = subprocess.Popen(
             (sys.executable, *_FLAGS, "-m", *words),
             cwd=ROOT,
+            env=_environment(name),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -163,7 +163,7 @@ class ActorRun:
         try:
             self._hub.attach(self)
             await self._live()
-        except GeneratorExit:
+        except GeneratorExit:  # pragma: no cover — comes with the interpreter's end, when nothing is traced any more
             self._end(RecorderState.FAILURE, RecorderLoopUnavailableError("the recorder's event loop was discarded"))
             raise
         finally:
@@ -188,7 +188,7 @@ class ActorRun:
                 if await self._start_up():
                     await self._serve()
                     self._drained = True
-        except KeyboardInterrupt as exc:
+        except KeyboardInterrupt as exc:  # pragma: no cover — shown by processes that the tracer would deadlock
             self._end(RecorderState.FAILURE, RecorderUnexpectedError(exc, "interrupted"))
             return exc
         except RecorderUnexpectedError as exc:
