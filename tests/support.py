@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -183,6 +184,21 @@ async def virgin(home: str, kind: type[R], *args: Any, **options: Any) -> AsyncI
         yield recorder
         await recorder.stop()
         group.cancel_scope.cancel()
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for something that happens in another thread and tells nobody, such as a thread's blocking."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+async def auntil(condition: Callable[[], object]) -> None:
+    """The same without holding up the loop."""
+    with anyio.fail_after(DEADLINE):
+        while not condition():
+            await anyio.sleep(0.001)
 
 
 def run_threads(*bodies: Callable[[], object]) -> None:

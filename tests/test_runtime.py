@@ -7,7 +7,6 @@ import functools
 import logging
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -44,7 +43,7 @@ from mvx.common.metrics._engine import Engine
 from mvx.common.metrics._recorder import core_of
 from mvx.common.metrics._runtime import supervisor_of
 from tests.conftest import BACKENDS
-from tests.support import DEADLINE, Count, Gate, Journal, Tick, balanced
+from tests.support import DEADLINE, Count, Gate, Journal, Tick, auntil, balanced, until
 
 S = MetricsRuntimeState
 
@@ -60,21 +59,6 @@ def pool() -> Iterator[ThreadPoolExecutor]:
     """Threads to block in."""
     with ThreadPoolExecutor(8) as pool:
         yield pool
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for something that happens in another thread and tells nobody, such as a thread's blocking."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
-async def auntil(condition: Callable[[], object]) -> None:
-    """The same without holding up the loop."""
-    with anyio.fail_after(DEADLINE):
-        while not condition():
-            await anyio.sleep(0.001)
 
 
 def engine_of(runtime: MetricsRuntime) -> Engine:

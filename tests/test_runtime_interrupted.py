@@ -20,7 +20,7 @@ from mvx.common.metrics._backends import LoopGoneError
 from mvx.common.metrics._exit import _running
 from mvx.common.metrics._runtime import supervisor_of
 from mvx.common.metrics._waiting import OneShot
-from tests.support import Count, Tick
+from tests.support import Count, Tick, until
 
 
 def interrupted(*args: object, **kwargs: object) -> None:
@@ -54,8 +54,7 @@ def test_ctrl_c_while_a_creation_is_waited_for_undoes_it(
                 runtime.create_recorder("x")
         # Behind the undoing in the loop's queue.
         assert runtime.create_recorder("y").get_status() is RecorderState.RUNNING
-        while "x" in runtime.list_recorder_ids() or "x" in supervisor_of(runtime)._creations:
-            pass
+        until(lambda: "x" not in (*runtime.list_recorder_ids(), *supervisor_of(runtime)._creations))
         assert runtime.create_recorder("x").get_status() is RecorderState.RUNNING
 
 

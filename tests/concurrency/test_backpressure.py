@@ -18,7 +18,7 @@ from mvx.common.metrics import (
     RecorderQueueOverflowError,
 )
 from mvx.common.metrics._recorder import core_of
-from tests.support import DEADLINE, Count, Gate, Journal, Seen, Tick, balanced, virgin
+from tests.support import DEADLINE, Count, Gate, Journal, Seen, Tick, balanced, until, virgin
 
 
 async def hold_up(recorder: Journal) -> None:
@@ -211,8 +211,7 @@ def test_block_goes_on_when_there_is_room(backend: dict[str, Any]) -> None:
         assert recorder.changed.reached.wait(DEADLINE)
         emitter = threading.Thread(target=recorder.register_event, args=(Tick(),))
         emitter.start()
-        while not core_of(recorder).inbox.line:
-            pass
+        until(lambda: core_of(recorder).inbox.line)
         recorder.changed.open()
         emitter.join(DEADLINE)
         assert not emitter.is_alive()

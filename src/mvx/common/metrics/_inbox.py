@@ -89,7 +89,7 @@ class Consumer(Protocol):
         ...
 
     def refuse_unheard(self) -> NoReturn:
-        """Fail the recorder, whose event loop has ended, and raise; its events are counted as abandoned."""
+        """Fail the recorder, whose event loop has ended, and raise; what is pending is counted as abandoned."""
         ...
 
 
