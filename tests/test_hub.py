@@ -20,7 +20,7 @@ from mvx.common.metrics._backends import EventLoop, LoopGoneError
 from mvx.common.metrics._hub import LoopHub, hub_of
 from mvx.common.metrics._recorder import core_of
 from mvx.common.metrics._waiting import current_loop
-from tests.support import DEADLINE, Count, Tick, balanced
+from tests.support import DEADLINE, Count, Tick, auntil, balanced
 
 
 def test_idle_recorders_share_one_wake_up(backend: dict[str, Any]) -> None:
@@ -99,9 +99,7 @@ async def test_a_lost_wake_up_is_healed(monkeypatch: pytest.MonkeyPatch) -> None
         inbox.nap.pop()  # what the producer did before the exception hit it
         recorder.register_event(Tick())
         assert metric.total == 0
-        with anyio.fail_after(DEADLINE):
-            while not metric.total:
-                await anyio.sleep(0.001)
+        await auntil(lambda: metric.total)
 
 
 @pytest.mark.anyio
@@ -162,10 +160,8 @@ async def test_a_linger_ends_by_itself() -> None:
             while not inbox.lingering:
                 await anyio.sleep(0)
             recorder.register_event(Tick())
-            while metric.total < 2:
-                await anyio.sleep(0.001)
-            while not inbox.idle:
-                await anyio.sleep(0.001)
+            await auntil(lambda: metric.total == 2)
+            await auntil(lambda: inbox.idle)
 
 
 @pytest.mark.anyio

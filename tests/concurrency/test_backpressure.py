@@ -18,7 +18,7 @@ from mvx.common.metrics import (
     RecorderQueueOverflowError,
 )
 from mvx.common.metrics._recorder import core_of
-from tests.support import DEADLINE, Count, Gate, Journal, Seen, Tick, balanced, until, virgin
+from tests.support import DEADLINE, Count, Gate, Journal, Seen, Tick, auntil, balanced, until, virgin
 
 
 async def hold_up(recorder: Journal) -> None:
@@ -140,9 +140,7 @@ async def test_a_stop_sends_waiting_emitters_away(home: str) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(emit)
             group.start_soon(anyio.to_thread.run_sync, emit_blocking)
-            with anyio.fail_after(DEADLINE):
-                while len(core_of(recorder).inbox.line) < 2:
-                    await anyio.sleep(0.001)
+            await auntil(lambda: len(core_of(recorder).inbox.line) == 2)
             stop = recorder.stop()
             recorder.changed.open()
             assert (await stop).success
