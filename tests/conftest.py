@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.support import HOMES
@@ -54,3 +58,57 @@ def home(request: pytest.FixtureRequest) -> str:
     """Where a recorder's actor lives."""
     param: str = request.param
     return param
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The two profiles of the tests that try the same thing many times."""
+    group = parser.getgroup("effort")
+    group.addoption("--long", action="store_true", help="the long profile: hours instead of minutes")
+    group.addoption("--tally", metavar="FILE", help="append what was tried, and how often, to FILE, as JSON lines")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The same two for Hypothesis."""
+    # A machine that is busy elsewhere is not a failure, so no example has a deadline.
+    hypothesis.settings.register_profile("short", deadline=None, max_examples=50, derandomize=True)
+    hypothesis.settings.register_profile("long", deadline=None, max_examples=10_000)
+    hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How often a test tries."""
+
+    long: bool
+
+    def __call__(self, short: int, long: int) -> int:
+        """Return ``short`` in the profile of every day and ``long`` in the long one."""
+        return long if self.long else short
+
+
+@pytest.fixture
+def effort(pytestconfig: pytest.Config) -> Effort:
+    """How often to try, by the profile of this run."""
+    return Effort(pytestconfig.getoption("--long"))
+
+
+Tally = Callable[..., None]
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Tally:
+    """Put on record what the test has tried: ``tally("cancellations", 1234)``, once all of them went well.
+
+    A test that fails records nothing, so every line of the record is one of tries without a loss.
+    """
+
+    def put(what: str, tried: int) -> None:
+        path = request.config.getoption("--tally")
+        if path is not None:
+            line = json.dumps(
+                {"what": what, "tried": tried, "test": request.node.nodeid, "python": sys.version.split()[0]}
+            )
+            with Path(path).open("a") as file:
+                file.write(line + "\n")
+
+    return put
