@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 
 from ._backends import LoopGoneError, running_loop
 from ._hub import LoopHub, hub_of
+from ._interpreter import REFUSAL, in_subinterpreter
 from .errors import RecorderLoopUnavailableError
 
 Main = Callable[[], Awaitable[None]]
@@ -136,11 +137,13 @@ BIRTH: ContextVar[Birth | None] = ContextVar("mvx.common.metrics.birth", default
 def home_here() -> Home:
     """Return the place for a recorder made in the calling thread.
 
-    :raises RecorderLoopUnavailableError: if no event loop runs here
+    :raises RecorderLoopUnavailableError: if no event loop runs here, or in a sub-interpreter
     """
     birth = BIRTH.get()
     if birth is not None:
         return birth.home
+    if in_subinterpreter():
+        raise RecorderLoopUnavailableError(REFUSAL)
     loop = running_loop()
     if loop is None:
         raise RecorderLoopUnavailableError(

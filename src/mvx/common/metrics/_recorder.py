@@ -88,7 +88,7 @@ class MetricsRecorder:
             event after a pause is handled at once, those that follow in batches, which spares the
             emitters from waking the loop; 0 turns it off
         :param quarantine_after: how many failures running set a metric aside under QUARANTINE; 5 by default
-        :raises RecorderLoopUnavailableError: if no event loop runs in the calling thread
+        :raises RecorderLoopUnavailableError: if no event loop runs in the calling thread, or in a sub-interpreter
         :raises TypeError: if an argument is of the wrong type
         :raises ValueError: if one is None that must not be, or out of range
         """

@@ -123,7 +123,7 @@ class MetricsRuntime:
 
         :raises MetricsRuntimeInvalidStateError: in any other state but VIRGIN and RUNNING
         :raises MetricsRuntimeStartupError: if the loop does not come up, for instance because the
-            backend is not installed
+            backend is not installed, or in a sub-interpreter
         """
         engine = self._supervisor.begin_start()
         if engine is not None:
@@ -134,7 +134,7 @@ class MetricsRuntime:
         """Like :meth:`start`, without blocking the calling event loop; a checkpoint.
 
         :raises MetricsRuntimeInvalidStateError: in any other state but VIRGIN and RUNNING
-        :raises MetricsRuntimeStartupError: if the loop does not come up
+        :raises MetricsRuntimeStartupError: likewise
         """
         engine = self._supervisor.begin_start()
         if engine is not None:

@@ -22,6 +22,7 @@ from ._exit import drain_at_exit, forget
 from ._fork import reset_in_child
 from ._hosting import Main
 from ._hub import LoopHub
+from ._interpreter import REFUSAL, in_subinterpreter
 from ._lifecycle import RecorderOpResult, RecorderState
 from ._log import emit
 from ._recorder import MetricsRecorder, core_of
@@ -137,12 +138,16 @@ class Supervisor:
                 return None
             if self.state is not _S.VIRGIN:
                 raise MetricsRuntimeInvalidStateError(self.state, (_S.VIRGIN, _S.RUNNING), call="start")
+            if in_subinterpreter():
+                self._final = _S.FAILURE
+                raise MetricsRuntimeStartupError(hint=REFUSAL)
             self._phase = _S.STARTING
             engine = self._engine = self._new_engine()
         try:
             engine.start()
         except RuntimeError as exc:  # the system has no thread left
             self._final = _S.FAILURE
+            forget(self)
             raise MetricsRuntimeStartupError(exc) from exc
         return engine
 
