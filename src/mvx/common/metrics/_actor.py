@@ -88,7 +88,8 @@ class ActorRun:
         fields: dict[str, Any],
     ) -> None:
         self._hooks = hooks
-        self._inbox = inbox
+        self.inbox = inbox
+        """Where its events come in."""
         self._dispatcher = dispatcher
         self._ledger = ledger
         self._hub = hub
@@ -136,7 +137,7 @@ class ActorRun:
     def request_stop(self) -> None:
         """Close the entry and have the actor drain; again if an exception cut the first request short."""
         self._stop_requested = True
-        self._inbox.close()
+        self.inbox.close()
         self.call(self.begin_stop)
 
     def ring(self) -> bool:
@@ -174,6 +175,8 @@ class ActorRun:
     async def _live(self) -> None:
         interrupt = await self._live_in_scope()
         self._account_for_the_rest()
+        if not self.lost:
+            self._answer_the_rest()  # there is nothing to tell that they had to wait for
         if self._started:
             await self._run_stopped_hook()
         if interrupt is not None:
@@ -236,7 +239,7 @@ class ActorRun:
                 return
 
     async def _work(self) -> None:
-        inbox = self._inbox
+        inbox = self.inbox
         self._working = True
         await self._finish_event()
         while True:
@@ -258,13 +261,9 @@ class ActorRun:
 
     async def _pass(self) -> None:
         """Handle the events that are there now, then answer the requests that were there before."""
-        inbox = self._inbox
+        inbox = self.inbox
         # Requests first, events second: what was accepted before a request is among the events.
-        for _ in range(len(inbox.requests)):
-            try:
-                self._owed.append(inbox.requests.popleft())
-            except IndexError:
-                break
+        self._fetch_requests()
         owed = len(self._owed)
         count = len(inbox.events)
         self._note_high_water(count)
@@ -279,7 +278,7 @@ class ActorRun:
             await self._hub.rest()
 
     async def _drain(self, count: int) -> None:
-        inbox, dispatch, take = self._inbox, self._dispatcher.dispatch, self._inbox.events.popleft
+        inbox, dispatch, take = self.inbox, self._dispatcher.dispatch, self.inbox.events.popleft
         # The clock is looked at between batches: small ones for slow metrics, large ones for fast ones.
         batch = 1
         while count > 0:
@@ -301,14 +300,15 @@ class ActorRun:
 
     async def _drain_with_hook(self, count: int) -> None:
         for _ in range(count):
+            self.inbox.begin_handling()
             try:
-                event = self._inbox.events.popleft()
+                event = self.inbox.events.popleft()
             except IndexError:
+                self.inbox.end_handling()
                 return  # evicted meanwhile
             self._event = event
             self._ledger.taken += 1
-            self._note_high_water(len(self._inbox.events) + 1)
-            self._inbox.begin_handling()
+            self._note_high_water(len(self.inbox.events) + 1)
             self._todo = iter(self._dispatcher.wanting(event))
             await self._finish_event()
             if self._hub.is_tired():
@@ -344,24 +344,20 @@ class ActorRun:
         self._event = None
         self._todo = iter(())
         self._ledger.processed += 1
-        self._inbox.end_handling()
-        if self._inbox.line:
-            self._inbox.line.grant()
+        self.inbox.end_handling()
+        if self.inbox.line:
+            self.inbox.line.grant()
 
     def _look_in(self) -> None:
         """Somebody rang: answer what can be answered without the task, else wake it; in the loop.
 
         Between two passes, and before the first, no metric is at work and no event on its way.
         """
-        inbox = self._inbox
+        inbox = self.inbox
         if self._working or not inbox.requests:
             inbox.wake()
             return
-        while inbox.requests:
-            try:
-                self._owed.append(inbox.requests.popleft())
-            except IndexError:
-                break
+        self._fetch_requests()
         # Looked at after the requests: an event accepted before one of them is there by now.
         if inbox.events:
             inbox.wake()
@@ -373,10 +369,10 @@ class ActorRun:
 
     def heal(self) -> None:
         """Make up for a call from another thread that an exception cut short; in the loop."""
-        if self._stop_requested and not self._inbox.sealed:
-            self._inbox.close()
+        if self._stop_requested and not self.inbox.sealed:
+            self.inbox.close()
             self.begin_stop()
-        self._inbox.heal()
+        self.inbox.heal()
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -386,7 +382,7 @@ class ActorRun:
             self._stopping_begun = True
             if self._drain_timeout is not None:
                 self._limit(self._drain_timeout)
-        self._inbox.wake()
+        self.inbox.wake()
 
     def interrupt(self) -> None:
         """Cancel the run as its surroundings would; in the loop."""
@@ -406,7 +402,7 @@ class ActorRun:
         if not self._stop_requested:
             self._end_cancelled()
             self._stop_requested = True
-        self._inbox.close()
+        self.inbox.close()
 
     def _is_cancellation(self, exc: BaseException, before: int) -> bool:
         """Whether ``exc`` means that this task was cancelled, rather than that a hook passed one on."""
@@ -421,6 +417,7 @@ class ActorRun:
         out_of_time = not self._drained and self._scope is not None and self._scope.cancel_called
         self._wind_up_event(deliver=out_of_time)
         lost = self._abandon()
+        self._stop_requested = True  # the entry is closed, whatever has ended the work
         if self._verdict is RecorderState.CANCELLED:
             self.error = RecorderDispatcherCancelledError(lost)
         elif out_of_time and self.error is None:
@@ -445,7 +442,7 @@ class ActorRun:
         self._event_done()
 
     def _abandon(self) -> int:
-        lost = self._inbox.abandon()
+        lost = self.inbox.abandon()
         self._ledger.abandoned += lost
         self.lost += lost
         return lost
@@ -493,21 +490,29 @@ class ActorRun:
         if self._event is not None:
             self._event_done()
         self._abandon()
-        self._hub.look_no_more(self._inbox)
+        self._hub.look_no_more(self.inbox)
         self._hub.detach(self)
         # The state first, so that whoever is woken by an answer sees it; the handles last, so that
         # whoever is woken by them sees every answer.
         self._final = self._verdict
-        while self._owed:
-            self._owed.popleft().answer(self.loss)
-        while self._inbox.requests:
-            try:
-                request: Request = self._inbox.requests.popleft()
-            except IndexError:
-                break
-            request.answer(self.loss)
+        self._answer_the_rest()
         settle(self.starting, self.error)
         settle(self.stopping, self.error)
+
+    def _answer_the_rest(self) -> None:
+        """Every event has been accounted for: answer all requests, and take none any more."""
+        self.inbox.deaf = True
+        self._fetch_requests()
+        while self._owed:
+            self._owed.popleft().answer(self.loss)
+
+    def _fetch_requests(self) -> None:
+        """Take the requests that are there now."""
+        for _ in range(len(self.inbox.requests)):
+            try:
+                self._owed.append(self.inbox.requests.popleft())
+            except IndexError:  # its own emitter has taken it back
+                return
 
     @property
     def loss(self) -> RecorderError | None:

@@ -115,7 +115,8 @@ class RecorderCore:
             fields=self._fields,
         )
         self._known: set[type] = set()
-        self._renew_inbox()
+        self._first_inbox = self._new_inbox()
+        self.put = self._first_inbox.put
         self._right_to_claim = [None]
         self._run: ActorRun | None = None
         """The last run, also when it has ended."""
@@ -136,6 +137,11 @@ class RecorderCore:
         if self._lost is not None:
             return self._lost
         return None if self._run is None else self._run.error
+
+    @property
+    def inbox(self) -> Inbox:
+        """The inbox of the last run, or of the run to come."""
+        return self._first_inbox if self._run is None else self._run.inbox
 
     def claim(self) -> bool:
         """Claim the recorder for a registry; return whether nobody had, and it has not been started."""
@@ -171,12 +177,11 @@ class RecorderCore:
 
     def _new_run(self) -> ActorRun:
         hub = self.home.hub()
-        if self._run is not None:
-            self._renew_inbox()
+        inbox = self.inbox if self._run is None else self._new_inbox()
         run = ActorRun(
             owner=self,
             hooks=self._hooks(),
-            inbox=self.inbox,
+            inbox=inbox,
             dispatcher=self.dispatcher,
             ledger=self.ledger,
             hub=hub,
@@ -185,8 +190,10 @@ class RecorderCore:
             log=self._log,
             fields=self._fields,
         )
-        self.inbox.attend(run.ring)
+        # First of all: whoever gets an event into the run's inbox shall find the run to ask about it.
         self._run = run
+        inbox.attend(run.ring)
+        self.put = inbox.put
         return run
 
     def starting(self) -> RecorderWaitHandle:
@@ -213,7 +220,7 @@ class RecorderCore:
     def flush(self) -> RecorderWaitHandle:
         handle = RecorderWaitHandle(RecorderOp.FLUSH, self)
         run = self._run
-        if run is None or not (run.state in ACTIVE and self.inbox.ask(_FlushRequest(handle))):
+        if run is None or not (run.state in ACTIVE and run.inbox.ask(_FlushRequest(handle))):
             settle(handle, None if run is None else run.loss)
         return handle
 
@@ -332,11 +339,10 @@ class RecorderCore:
         self.ledger.abandoned += self.inbox.abandon()
         self.ledger.look_again()
 
-    def _renew_inbox(self) -> None:
-        self.inbox = Inbox(
+    def _new_inbox(self) -> Inbox:
+        return Inbox(
             self.options.inbox, ledger=self.ledger, consumer=self, bell=self._start_on_first_event, known=self._known
         )
-        self.put = self.inbox.put
 
     def _start_on_first_event(self) -> bool:
         if self._loop_is_gone():
@@ -359,7 +365,8 @@ class RecorderCore:
         if was not in ACTIVE and was is not RecorderState.VIRGIN:
             return
         self._run = None
-        self._renew_inbox()
+        self._first_inbox = self._new_inbox()
+        self.put = self._first_inbox.put
         if not self.home.survives_fork:
             self._lost = RecorderLoopUnavailableError(
                 "the recorder's event loop stayed in the parent process at a fork"

@@ -121,6 +121,7 @@ class Inbox:
         "_unheard",
         "awake",
         "closed",
+        "deaf",
         "events",
         "hard_limit",
         "ledger",
@@ -171,6 +172,8 @@ class Inbox:
         self.lingering = False
         """Whether the hub is going to look for events at a set time."""
         self.closed = False
+        self.deaf = False
+        """Whether nobody will look at ``requests`` any more; later than sealed, as what was taken is still handled."""
         self._right_to_seal = [None]
         self._taken: tuple[MetricEvent, ...] = ()
         self._late = self.events
@@ -264,9 +267,17 @@ class Inbox:
         if self.nap:
             return self._announce(event)
         if len(self.events) >= self.threshold:
-            self._set_threshold(self.hard_limit)
-            self.hurry()
+            self._end_linger()
         return True
+
+    def _end_linger(self) -> None:
+        """Half of the room is taken: wake the consumer, and let nobody else do so."""
+        limit = None
+        # Again if the consumer has changed the limit meanwhile: what is written must not be out of date.
+        while limit != self.hard_limit:
+            limit = self.hard_limit
+            self._set_threshold(limit)
+        self.hurry()
 
     def _announce(self, event: MetricEvent) -> bool:
         """Tell the consumer, which may be asleep or gone; return whether the event was accepted."""
@@ -295,10 +306,9 @@ class Inbox:
         return not any(self._claims.setdefault((id(event), copy), me) is me for copy in range(late))
 
     def _put_in_place_of_the_oldest(self, event: MetricEvent) -> bool:
+        oldest = self.events.popleft
         # The event under way cannot be evicted: with a capacity of one, one more waits beside it.
-        limit = max(1, self.hard_limit)
-        oldest, waiting = self.events.popleft, self.events.__len__
-        while waiting() >= limit:
+        while len(self.events) >= max(1, self.hard_limit):
             # In one step with the popleft(), as the interpreter changes threads only after a call: what
             # is copied by the seal, which comes after the close, nobody takes away.
             if self.closed:
@@ -337,7 +347,7 @@ class Inbox:
     def ask(self, request: object) -> bool:
         """Queue a request behind all events accepted so far; return False if nobody will see it any more."""
         self.requests.append(request)
-        if self.sealed:
+        if self.deaf:
             try:
                 self.requests.remove(request)
             except ValueError:
