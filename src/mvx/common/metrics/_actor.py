@@ -16,10 +16,11 @@ import anyio
 import attrs
 
 from ._backends import LoopGoneError
-from ._dispatch import Dispatcher, FailurePolicy, MetricSlot, is_for_the_thread
+from ._dispatch import Dispatcher, FailurePolicy, MetricSlot
 from ._event import MetricEvent
 from ._hub import LoopHub
 from ._inbox import Inbox
+from ._interrupt import forget_traceback, holds, is_for_the_thread
 from ._lifecycle import OperationOwner, RecorderOp, RecorderState, RecorderWaitHandle, settle
 from ._log import LimitedLog
 from ._metric import Metric
@@ -56,13 +57,18 @@ class Hooks:
     on_stopped: Callable[[], Awaitable[None]]
     on_metric_changed: MetricChangedHook | None
     """None where it is not overridden: events then need no suspension at all."""
+    custom: bool = True
+    """Whether any of the three is overridden."""
 
 
 class Request(Protocol):
     """Something to do once every event accepted before has been processed."""
 
+    position: int | None
+    """How many events the recorder had accepted before, if the answer speaks of them."""
+
     def answer(self, error: RecorderError | None) -> None:
-        """Do it; ``error`` says why some of the events were not processed.  Must not raise."""
+        """Do it; ``error`` says why some of those events were not processed.  Raises nothing but Ctrl-C."""
         ...
 
 
@@ -83,6 +89,7 @@ class ActorRun:
         ledger: Ledger,
         hub: LoopHub,
         shielded: bool,
+        exposed: bool,
         drain_timeout: float | None,
         log: LimitedLog,
         fields: dict[str, Any],
@@ -94,6 +101,7 @@ class ActorRun:
         self._ledger = ledger
         self._hub = hub
         self._shielded = shielded
+        self._exposed = exposed
         self._drain_timeout = drain_timeout
         self._log = log
         self._fields = fields
@@ -107,7 +115,13 @@ class ActorRun:
         """What ended the run, or spoilt its stop."""
         self.lost = 0
         """How many of the run's events were abandoned."""
-        self._scope: anyio.CancelScope | None = None
+        self._life_scope: anyio.CancelScope | None = None
+        self._work_scope: anyio.CancelScope | None = None
+        self._ctrl_c: BaseException | None = None
+        """Ctrl-C, to be raised when all is settled."""
+        self._stopped_hook_limit: float | None = None
+        self._stopped_hook_error: BaseException | None = None
+        self.was_asked_to_stop = False
         self._final: RecorderState | None = None
         self._started = False
         self._stop_requested = False
@@ -136,6 +150,7 @@ class ActorRun:
 
     def request_stop(self) -> None:
         """Close the entry and have the actor drain; again if an exception cut the first request short."""
+        self.was_asked_to_stop = True
         self._stop_requested = True
         self.inbox.close()
         self.call(self.begin_stop)
@@ -158,7 +173,35 @@ class ActorRun:
     # --- the body --------------------------------------------------------------------------------
 
     async def main(self) -> None:
-        """Run from start to end; lets nothing out but Ctrl-C."""
+        """Run from start to end; lets nothing out but Ctrl-C and a cancellation."""
+        try:
+            if self._exposed and self._hooks.custom:
+                await self._main_contained()
+            else:
+                await self._main()
+        finally:
+            self.conclude()
+
+    async def _main_contained(self) -> None:
+        """Run in a task of its own: a hook may leave a task group or a cancel scope open.
+
+        What comes of that is raised behind the end of the task that the hook ran in, so that only
+        another task can keep it from the neighbours.
+        """
+
+        async def body() -> None:
+            await self._main()
+
+        try:
+            async with anyio.create_task_group() as own:
+                own.start_soon(self._hub.loop.protected(body), name=self._fields["entity_id"])
+        except BaseException as exc:
+            if isinstance(exc, (GeneratorExit, anyio.get_cancelled_exc_class())) or is_for_the_thread(exc):
+                raise
+            self._end(RecorderState.FAILURE, RecorderUnexpectedError(exc, "a hook left a scope or task group open"))
+            self._tell(logging.ERROR, "the recorder's task ended badly: did a hook leave a scope open?", error=exc)
+
+    async def _main(self) -> None:
         self.task = self._hub.loop.task_identity()
         self._hub.active += 1
         try:
@@ -170,41 +213,53 @@ class ActorRun:
         finally:
             self._hub.active -= 1
             self.task = None
-            self.conclude()
 
     async def _live(self) -> None:
-        interrupt = await self._live_in_scope()
-        self._account_for_the_rest()
-        if not self.lost:
-            self._answer_the_rest()  # there is nothing to tell that they had to wait for
-        if self._started:
-            await self._run_stopped_hook()
-        if interrupt is not None:
-            raise interrupt
-
-    async def _live_in_scope(self) -> KeyboardInterrupt | None:
-        """Start and serve; whatever ends that is remembered, and Ctrl-C returned to be raised when all is settled."""
+        # Two scopes, the second around the work only: what _on_starting() opens, _on_stopped() can close.
         try:
-            with anyio.CancelScope(shield=self._shielded) as self._scope:
+            with anyio.CancelScope(shield=self._shielded) as self._life_scope:
                 if self._interrupted:
-                    self._scope.cancel()
-                if await self._start_up():
+                    self._life_scope.cancel()
+                await self._start_and_work()
+                self._account_for_the_rest()
+                self._answer_what_only_reads()
+                if self._started:
+                    await self._run_stopped_hook(self._life_scope)
+        except BaseException as exc:
+            if self._is_discarded(exc):
+                raise
+            self._remember(exc)
+        self._judge_stopped_hook()
+        if self._ctrl_c is not None:
+            raise self._ctrl_c
+
+    async def _start_and_work(self) -> None:
+        """Start and serve; whatever ends that is remembered."""
+        before = self._hub.loop.cancellations()
+        try:
+            if await self._start_up():
+                with anyio.CancelScope(shield=self._shielded) as self._work_scope:
+                    if self._hook_ate_a_cancellation(before):
+                        self._carry_on_shielded()
                     await self._serve()
                     self._drained = True
-        except KeyboardInterrupt as exc:  # pragma: no cover — shown by processes that the tracer would deadlock
-            self._end(RecorderState.FAILURE, RecorderUnexpectedError(exc, "interrupted"))
-            return exc
         except RecorderUnexpectedError as exc:
             self._end(RecorderState.FAILURE, exc)
         except BaseException as exc:
             if self._is_discarded(exc):
                 raise
-            if isinstance(exc, anyio.get_cancelled_exc_class()):
-                self._end_cancelled()
-            else:
-                self._end(RecorderState.FAILURE, RecorderUnexpectedError(exc))
-                self._tell(logging.ERROR, "the recorder failed", error=exc)
-        return None
+            self._remember(exc)
+
+    def _remember(self, error: BaseException) -> None:
+        """Note what has ended the work, or came of it."""
+        if is_for_the_thread(error):  # pragma: no cover — shown by processes that the tracer would deadlock
+            self._ctrl_c = error
+            self._end(RecorderState.FAILURE, RecorderUnexpectedError(error, "interrupted"))
+        elif isinstance(error, anyio.get_cancelled_exc_class()):
+            self._end_cancelled()
+        else:
+            self._end(RecorderState.FAILURE, RecorderUnexpectedError(error))
+            self._tell(logging.ERROR, "the recorder failed", error=error)
 
     async def _start_up(self) -> bool:
         before = self._hub.loop.cancellations()
@@ -224,6 +279,11 @@ class ActorRun:
         settle(self.starting, None)
         return True
 
+    def _hook_ate_a_cancellation(self, before: int) -> bool:
+        """Whether this task was cancelled in a hook that has not passed it on; asyncio would not do so again."""
+        by_us = self._work_scope is not None and self._work_scope.cancel_called
+        return not by_us and self._hub.loop.is_cancelled_since(before)
+
     async def _serve(self) -> None:
         """Work until the inbox is closed and empty, through cancellations from outside."""
         while True:
@@ -231,7 +291,7 @@ class ActorRun:
             try:
                 await self._work()
             except BaseException as exc:
-                out_of_time = self._scope is None or self._scope.cancel_called
+                out_of_time = self._work_scope is None or self._work_scope.cancel_called
                 if self._is_discarded(exc) or out_of_time or not self._is_cancellation(exc, before):
                     raise
                 self._carry_on_shielded()
@@ -333,9 +393,13 @@ class ActorRun:
             self._ledger.hook_errors.increment()
             if is_for_the_thread(exc) or self._is_cancellation(exc, before):
                 raise
-            self._tell(logging.ERROR, "_on_metric_changed() raised", error=exc)
+            told = self._tell(logging.ERROR, "_on_metric_changed() raised", error=exc)
             if self._dispatcher.policy is FailurePolicy.FAIL:
                 raise RecorderUnexpectedError(exc, "_on_metric_changed() raised") from exc
+            if not told:
+                forget_traceback(exc)
+        if self._hook_ate_a_cancellation(before):
+            raise anyio.get_cancelled_exc_class()
 
     def _note_high_water(self, pending: int) -> None:
         self._ledger.high_water = max(self._ledger.high_water, pending)
@@ -387,17 +451,20 @@ class ActorRun:
     def interrupt(self) -> None:
         """Cancel the run as its surroundings would; in the loop."""
         self._interrupted = True
-        if self._scope is not None:
-            self._scope.cancel()
+        scope = self._work_scope if self._started else self._life_scope
+        if scope is not None:
+            scope.cancel()
 
     def _limit(self, seconds: float) -> None:
-        if self._scope is not None:
-            self._scope.deadline = min(self._scope.deadline, self._hub.loop.now() + seconds)
+        if self._work_scope is not None:
+            self._work_scope.deadline = min(self._work_scope.deadline, self._hub.loop.now() + seconds)
 
     def _carry_on_shielded(self) -> None:
         """The task was cancelled from outside: process what was accepted all the same, but in bounded time."""
-        if self._scope is not None:
-            self._scope.shield = True
+        # Both: between the two there may be a scope that _on_starting() has left open.
+        for scope in (self._life_scope, self._work_scope):
+            if scope is not None:
+                scope.shield = True
         self._limit(DEFAULT_DRAIN_TIMEOUT if self._drain_timeout is None else self._drain_timeout)
         if not self._stop_requested:
             self._end_cancelled()
@@ -406,15 +473,12 @@ class ActorRun:
 
     def _is_cancellation(self, exc: BaseException, before: int) -> bool:
         """Whether ``exc`` means that this task was cancelled, rather than that a hook passed one on."""
-        cancelled = anyio.get_cancelled_exc_class()
-        if isinstance(exc, BaseExceptionGroup):
-            found: object | None = exc.split(cancelled)[0]
-        else:
-            found = exc if isinstance(exc, cancelled) else None
-        return found is not None and self._hub.loop.cancellations() > before
+        return holds(exc, anyio.get_cancelled_exc_class()) and self._hub.loop.cancellations() > before
 
     def _account_for_the_rest(self) -> None:
-        out_of_time = not self._drained and self._scope is not None and self._scope.cancel_called
+        out_of_time = not self._drained and self._work_scope is not None and self._work_scope.cancel_called
+        if out_of_time and self._interrupted and not self._stop_requested:
+            self._end_cancelled()
         self._wind_up_event(deliver=out_of_time)
         lost = self._abandon()
         self._stop_requested = True  # the entry is closed, whatever has ended the work
@@ -447,28 +511,50 @@ class ActorRun:
         self.lost += lost
         return lost
 
-    async def _run_stopped_hook(self) -> None:
+    async def _run_stopped_hook(self, life: anyio.CancelScope) -> None:
         limit = self._drain_timeout
         if limit is None and self._verdict is not RecorderState.STOPPED:
             limit = DEFAULT_DRAIN_TIMEOUT
-        if limit is not None:
-            limit = max(limit, MIN_STOPPED_HOOK_TIMEOUT)
-        failure: BaseException | None = None
-        with anyio.move_on_after(limit, shield=True) as scope:
-            try:
-                await self._hooks.on_stopped()
-            except BaseException as exc:
-                if self._is_discarded(exc) or scope.cancel_called:
-                    raise
-                failure = exc
-        if scope.cancelled_caught:
-            failure = TimeoutError(f"_on_stopped() did not return within {limit:g} s")
-        if failure is not None:
-            self._ledger.hook_errors.increment()
-            self._tell(logging.ERROR, "_on_stopped() failed", error=failure)
-            if self._verdict is RecorderState.STOPPED:
-                self._verdict = RecorderState.FAILURE
-                self.error = RecorderOnStoppedHookFailedError(failure)
+        self._stopped_hook_limit = limit = None if limit is None else max(limit, MIN_STOPPED_HOOK_TIMEOUT)
+        if life.cancel_called:
+            # The start was interrupted and has succeeded all the same: no other way than a scope in between.
+            with anyio.move_on_after(limit, shield=True) as scope:
+                await self._call_stopped_hook(scope)
+        else:
+            life.shield = True
+            if limit is not None:
+                life.deadline = self._hub.loop.now() + limit
+            await self._call_stopped_hook(life)
+
+    async def _call_stopped_hook(self, scope: anyio.CancelScope) -> None:
+        before = self._hub.loop.cancellations()
+        try:
+            await self._hooks.on_stopped()
+        except BaseException as exc:
+            if self._is_discarded(exc):
+                raise
+            self._stopped_hook_error = exc
+            if scope.cancel_called and self._is_cancellation(exc, before):
+                self._stopped_hook_error = self._out_of_time()
+                raise
+            if is_for_the_thread(exc):  # pragma: no cover — see _remember
+                self._ctrl_c = exc
+        else:
+            if scope.cancel_called:  # and the hook has swallowed it
+                self._stopped_hook_error = self._out_of_time()
+
+    def _out_of_time(self) -> TimeoutError:
+        return TimeoutError(f"_on_stopped() did not return within {self._stopped_hook_limit:g} s")
+
+    def _judge_stopped_hook(self) -> None:
+        failure = self._stopped_hook_error
+        if failure is None:
+            return
+        self._ledger.hook_errors.increment()
+        self._tell(logging.ERROR, "_on_stopped() failed", error=failure)
+        if self._verdict is RecorderState.STOPPED:
+            self._verdict = RecorderState.FAILURE
+            self.error = RecorderOnStoppedHookFailedError(failure)
 
     def _end_cancelled(self) -> None:
         self._end(RecorderState.CANCELLED, RecorderDispatcherCancelledError())
@@ -499,12 +585,32 @@ class ActorRun:
         settle(self.starting, self.error)
         settle(self.stopping, self.error)
 
+    def _answer_what_only_reads(self) -> None:
+        """Every event has been accounted for: nobody needs to wait for ``_on_stopped()``, which may wait for him.
+
+        How the run has ended is told when it has.
+        """
+        self._hear_no_more()
+        for _ in range(len(self._owed)):
+            request = self._owed.popleft()
+            if request.position is None or (self._verdict is RecorderState.STOPPED and not self.lost):
+                request.answer(None)
+            else:
+                self._owed.append(request)
+
     def _answer_the_rest(self) -> None:
-        """Every event has been accounted for: answer all requests, and take none any more."""
+        self._hear_no_more()
+        # What was lost was accepted last: the drain is in order.
+        kept = self.inbox.position() - self.lost
+        while self._owed:
+            request = self._owed.popleft()
+            concerned = request.position is not None and request.position > kept
+            request.answer(self.loss if concerned else None)
+
+    def _hear_no_more(self) -> None:
+        """Take the last requests: from now on whoever asks finds all events accounted for."""
         self.inbox.deaf = True
         self._fetch_requests()
-        while self._owed:
-            self._owed.popleft().answer(self.loss)
 
     def _fetch_requests(self) -> None:
         """Take the requests that are there now."""
@@ -524,10 +630,21 @@ class ActorRun:
         self._end(RecorderState.FAILURE, RecorderLoopUnavailableError("the recorder's event loop has ended"))
         self.conclude()
 
+    def leave_behind(self, error: RecorderError) -> None:
+        """In a forked child, where the task does not exist: whoever waits for it here is told."""
+        self._right_to_conclude.clear()
+        self._end(RecorderState.FAILURE, error)
+        self._final = self._verdict
+        self._fetch_requests()
+        while self._owed:
+            self._owed.popleft().answer(error)
+        settle(self.starting, error)
+        settle(self.stopping, error)
+
     # --- diagnostics -----------------------------------------------------------------------------
 
-    def _tell(self, level: int, message: str, *, error: BaseException | None = None) -> None:
-        self._log.log(level, (message, type(error)), message, error=error, fields=self._fields)
+    def _tell(self, level: int, message: str, *, error: BaseException | None = None) -> bool:
+        return self._log.log(level, (message, type(error)), message, error=error, fields=self._fields)
 
     def _tell_losses(self) -> None:
         lost = self._ledger.dropped.value() + self._ledger.evicted.value()

@@ -17,5 +17,7 @@ def copied(items: deque[T] | dict[T, Any]) -> tuple[T, ...]:
     while True:
         try:
             return tuple(items)
+        except RecursionError:
+            raise
         except RuntimeError:  # pragma: no cover — the collector's timing, which no test can force
             continue

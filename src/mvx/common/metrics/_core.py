@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+import anyio
 import attrs
 
 from ._actor import ActorRun, Hooks
@@ -15,10 +16,12 @@ from ._event import MetricEvent
 from ._fork import never_finalise, reset_in_child
 from ._hosting import Home
 from ._inbox import Inbox, InboxOptions
+from ._interrupt import is_for_the_thread
 from ._lifecycle import (
     STATE_TABLE,
     Reaction,
     RecorderOp,
+    RecorderOpResult,
     RecorderState,
     RecorderWaitHandle,
     settle,
@@ -34,6 +37,7 @@ from .errors import (
     RecorderInvalidStateError,
     RecorderLoopUnavailableError,
     RecorderTimeoutError,
+    RecorderUnexpectedError,
     RecorderWouldDeadlockError,
 )
 
@@ -56,8 +60,9 @@ class RecorderOptions:
 class _FlushRequest:
     """Ends a flush."""
 
-    def __init__(self, handle: RecorderWaitHandle) -> None:
+    def __init__(self, handle: RecorderWaitHandle, position: int) -> None:
         self._handle = handle
+        self.position = position
 
     def answer(self, error: RecorderError | None) -> None:
         settle(self._handle, error)
@@ -66,16 +71,20 @@ class _FlushRequest:
 class _SnapshotRequest:
     """Takes the snapshots where no metric is at work."""
 
+    position = None
+
     def __init__(self, take: Callable[[], Snapshots]) -> None:
         self._take = take
-        self.reply: OneShot[Snapshots | BaseException] = OneShot()
+        self.reply: OneShot[Snapshots | RecorderError] = OneShot()
 
     def answer(self, _error: RecorderError | None) -> None:
         try:
-            answer: Snapshots | BaseException = self._take()
+            self.reply.set(self._take())
         except BaseException as exc:
-            answer = exc
-        self.reply.set(answer)
+            # Not as it is: it hit this thread, and whoever waits is in another one.
+            self.reply.set(RecorderUnexpectedError(exc, "taking the snapshots"))
+            if is_for_the_thread(exc):
+                raise
 
 
 class RecorderCore:
@@ -120,6 +129,8 @@ class RecorderCore:
         self._right_to_claim = [None]
         self._run: ActorRun | None = None
         """The last run, also when it has ended."""
+        self._next_run: dict[None, ActorRun] = {}
+        """Where the run that follows is chosen, once."""
         self._lost: RecorderError | None = None
         """Set if the loop went away while there was no run."""
         reset_in_child(self)
@@ -155,46 +166,49 @@ class RecorderCore:
 
     def start(self) -> RecorderWaitHandle:
         with self._lock:
-            run, state = self._run, self.state
+            run, state, next_run = self._run, self.state, self._next_run
             reaction = STATE_TABLE[state].start
             if reaction is Reaction.JOIN and run is not None:
                 return run.starting
             if reaction is not Reaction.BEGIN:
-                return settled(RecorderOp.START, self, self._invalid_state(state, "start"))
+                return settled(RecorderOp.START, self, self.invalid_state(state, "start"))
             try:
-                run = self._new_run()
+                made = self._new_run()
             except LoopGoneError:
                 self._lose_loop_at_rest()
                 return settled(RecorderOp.START, self, self._lost)
+            # A signal handler may have interrupted this very call, and started the recorder: one step of C decides.
+            chosen = next_run.setdefault(None, made)
+            if chosen is not made:
+                return chosen.starting
+            # First of all: whoever gets an event into the run's inbox shall find the run to ask about it.
+            self._run = made
+            self._next_run = {}
         try:
-            self.home.launch(run.main, name=f"mvx.common.metrics recorder {self.entity_id}", ended=run.conclude)
+            made.inbox.attend(made.ring)
+            self.put = made.inbox.put
+            self.home.launch(made.main, name=f"mvx.common.metrics recorder {self.entity_id}", ended=made.conclude)
         except LoopGoneError:
-            run.lose_loop()
+            made.lose_loop()
         except BaseException:
-            run.conclude()
+            made.conclude()
             raise
-        return run.starting
+        return made.starting
 
     def _new_run(self) -> ActorRun:
-        hub = self.home.hub()
-        inbox = self.inbox if self._run is None else self._new_inbox()
-        run = ActorRun(
+        return ActorRun(
             owner=self,
             hooks=self._hooks(),
-            inbox=inbox,
+            inbox=self._first_inbox if self._run is None else self._new_inbox(),
             dispatcher=self.dispatcher,
             ledger=self.ledger,
-            hub=hub,
+            hub=self.home.hub(),
             shielded=self.home.shielded,
+            exposed=self.home.exposed,
             drain_timeout=self.options.drain_timeout,
             log=self._log,
             fields=self._fields,
         )
-        # First of all: whoever gets an event into the run's inbox shall find the run to ask about it.
-        self._run = run
-        inbox.attend(run.ring)
-        self.put = inbox.put
-        return run
 
     def starting(self) -> RecorderWaitHandle:
         """Return the handle of the last start, without starting anything or taking the lock."""
@@ -203,9 +217,25 @@ class RecorderCore:
     def stop(self) -> RecorderWaitHandle:
         run, state = self._run, self.state
         if run is None or STATE_TABLE[state].stop is Reaction.REFUSE:
-            return settled(RecorderOp.STOP, self, self._invalid_state(state, "stop"))
+            return settled(RecorderOp.STOP, self, self.invalid_state(state, "stop"))
         run.request_stop()
         return run.stopping
+
+    async def end(self) -> RecorderOpResult:
+        """Stop; but let a start under way end before, within the time that a drain would get."""
+        if self.state is RecorderState.STARTING:
+            with anyio.move_on_after(self.options.drain_timeout):
+                await self.starting()
+            if self.state is RecorderState.STARTING:
+                self.interrupt()
+                return await self.starting()
+        return await self.stop()
+
+    @property
+    def has_reported_its_end(self) -> bool:
+        """Whether somebody asked the last run to stop, and it has told him how it ended."""
+        run = self._run
+        return run is not None and run.was_asked_to_stop and run.stopping.done()
 
     def interrupt(self) -> None:
         """Cancel the run under way from outside; in its loop."""
@@ -220,8 +250,10 @@ class RecorderCore:
     def flush(self) -> RecorderWaitHandle:
         handle = RecorderWaitHandle(RecorderOp.FLUSH, self)
         run = self._run
-        if run is None or not (run.state in ACTIVE and run.inbox.ask(_FlushRequest(handle))):
-            settle(handle, None if run is None else run.loss)
+        if run is None:
+            settle(handle, None)
+        elif run.state not in ACTIVE or not run.inbox.ask(_FlushRequest(handle, run.inbox.position())):
+            settle(handle, run.loss)
         return handle
 
     # --- events and metrics ----------------------------------------------------------------------
@@ -230,7 +262,7 @@ class RecorderCore:
         name, checked = ensure_metric(metric)
         state = self.state
         if STATE_TABLE[state].register_metric is Reaction.REFUSE:
-            raise self._invalid_state(state, "register_metric")
+            raise self.invalid_state(state, "register_metric")
         self.dispatcher.register(name, checked)
 
     def put_again(self, event: MetricEvent) -> None:
@@ -252,11 +284,17 @@ class RecorderCore:
 
     def _refuse(self) -> NoReturn:
         self.ledger.rejected.increment()
-        raise self._invalid_state(self.state, "register_event")
+        raise self.invalid_state(self.state, "register_event")
 
-    def _invalid_state(self, state: RecorderState, call: str) -> RecorderInvalidStateError:
+    def invalid_state(
+        self, state: RecorderState, operation: str, *, call: str | None = None
+    ) -> RecorderInvalidStateError:
+        """Return the error of an operation that is refused in ``state``.
+
+        :param call: what the user has called, if that is not the operation itself
+        """
         cause = None if self.error is None else self.error.fresh()
-        return RecorderInvalidStateError(state, states_that(call), call=call, cause=cause)
+        return RecorderInvalidStateError(state, states_that(operation), call=call or operation, cause=cause)
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -325,7 +363,7 @@ class RecorderCore:
 
     def refuse_unheard(self) -> NoReturn:
         self.check_loop()
-        raise self._invalid_state(self.state, "register_event")
+        raise self.invalid_state(self.state, "register_event")
 
     def _loop_is_gone(self) -> bool:
         try:
@@ -358,24 +396,28 @@ class RecorderCore:
     def after_fork_in_child(self) -> None:
         """Begin anew: what is pending, counted or under way belongs to the parent."""
         run, was = self._run, self.state
-        never_finalise((run, self.inbox))
+        left_behind = self.inbox
+        never_finalise((run, left_behind))
         self._lock = threading.RLock()
         self.dispatcher.after_fork()
         self.ledger.reset()
         if was not in ACTIVE and was is not RecorderState.VIRGIN:
             return
         self._run = None
+        self._next_run = {}
         self._first_inbox = self._new_inbox()
         self.put = self._first_inbox.put
+        left_behind.leave_behind()
+        stayed = RecorderLoopUnavailableError("the recorder's event loop stayed in the parent process at a fork")
+        if run is not None:
+            run.leave_behind(stayed)
         if not self.home.survives_fork:
-            self._lost = RecorderLoopUnavailableError(
-                "the recorder's event loop stayed in the parent process at a fork"
-            )
-            self.inbox.abandon()
+            self._lost = stayed
+            self._first_inbox.abandon()
 
 
 def _unwrap(request: _SnapshotRequest) -> Snapshots:
     answer = request.reply.peek()
-    if isinstance(answer, BaseException):
+    if isinstance(answer, RecorderError):
         raise answer
     return answer

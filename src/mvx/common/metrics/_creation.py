@@ -10,7 +10,9 @@ import anyio
 
 from ._core import RecorderCore
 from ._hosting import BIRTH, Birth, Home
+from ._lifecycle import RecorderState
 from ._recorder import MetricsRecorder, core_of
+from ._text import show
 from ._waiting import OneShot
 from .errors import MetricsRuntimeError, MetricsRuntimeRecorderStartupError, RecorderError
 
@@ -54,6 +56,15 @@ class Creation:
         self._home = home
         self._registry = registry
         self._scope: anyio.CancelScope | None = None
+        self._right_to_free_the_id = [None]
+
+    def claim_id(self) -> bool:
+        """Return whether nobody has freed the id before; whoever is told so must free it.  From any thread."""
+        try:
+            self._right_to_free_the_id.pop()
+        except IndexError:
+            return False
+        return True
 
     def give_up(self) -> None:
         """Cancel it; in the loop."""
@@ -78,7 +89,10 @@ class Creation:
             self.outcome.set(recorder)
             return
         if recorder is not None:
-            core_of(recorder).interrupt()
+            if recorder.get_status() is RecorderState.RUNNING:
+                recorder.stop()  # what _on_starting() has begun is to be ended in order
+            else:
+                core_of(recorder).interrupt()
         if isinstance(failure, RecorderError) and failure.cause is not None:
             failure = failure.cause  # what the hook raised, rather than that it raised
         self.outcome.set(MetricsRuntimeRecorderStartupError(self.recorder_id, cause=failure))
@@ -92,7 +106,7 @@ class Creation:
         finally:
             BIRTH.reset(birth)
         if not isinstance(made, MetricsRecorder) or not _is_new(core_of(made), self._home):
-            msg = f"argument 'factory' must return a new MetricsRecorder made in the call, got {made!r}"
+            msg = f"argument 'factory' must return a new MetricsRecorder made in the call, got {show(made)}"
             raise TypeError(msg)
         return made
 

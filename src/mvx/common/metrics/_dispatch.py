@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from ._event import MAX_KNOWN_CLASSES, MetricEvent
+from ._interrupt import forget_traceback, is_for_the_thread
 from ._log import LimitedLog
 from ._metric import Metric
 from ._statistics import Ledger
@@ -37,18 +38,18 @@ class FailurePolicy(StrEnum):
 class MetricSlot:
     """One registered metric and what is known of its failures."""
 
-    __slots__ = ("consecutive_failures", "last_error", "metric", "name", "quarantined")
+    __slots__ = ("consecutive_failures", "metric", "name", "quarantine")
 
     def __init__(self, name: str, metric: Metric) -> None:
         self.name = name
         self.metric = metric
         self.consecutive_failures = 0
-        self.last_error: BaseException | None = None
-        self.quarantined = False
+        self.quarantine: dict[str, Any] | None = None
+        """If the metric has been set aside: what its snapshot says of that."""
 
     def handle_counted(self, event: MetricEvent) -> bool:
         """Hand ``event`` to the metric, and forget earlier failures if it does not raise."""
-        changed = self.metric.handle_event(event)
+        changed = bool(self.metric.handle_event(event))  # what a metric returns may raise when it is asked
         self.consecutive_failures = 0
         return changed
 
@@ -122,15 +123,12 @@ class Dispatcher:
             if not isinstance(snapshot, Mapping):
                 msg = f"{type(slot.metric).__qualname__}.snapshot() must return a mapping, got {show(snapshot)}"
                 raise TypeError(msg)  # noqa: TRY301 — told like an exception of the metric's own
-            if slot.quarantined and slot.last_error is not None:
-                failures = {"failures": slot.consecutive_failures, "error": _describe(slot.last_error)}
-                return {**snapshot, "quarantined": failures}
+            return _with_quarantine(slot, snapshot)
         except BaseException as exc:
             if is_for_the_thread(exc):
                 raise
             self._count_and_log(slot, exc, "snapshot() of metric %r raised", slot.name)
-            return {"name": slot.name, "dimensions": {}, "error": _describe(exc)}
-        return snapshot
+            return _with_quarantine(slot, {"name": slot.name, "dimensions": {}, "error": _describe(exc)})
 
     # --- the actor -------------------------------------------------------------------------------
 
@@ -179,25 +177,24 @@ class Dispatcher:
         :raises RecorderUnexpectedError: if it fails under FailurePolicy.FAIL
         """
         try:
-            return bool(slot.handle_counted(event))
+            return slot.handle_counted(event)
         except BaseException as exc:
-            self._failed(slot, event, exc)
+            self._failed(slot, type(event), exc)
             return False
 
     def _route(self, event_class: type) -> _Route:
         table = self._table
-        wanting = [
-            slot
-            for slot in table.slots.values()
-            if slot.metric.event_types is None or issubclass(event_class, slot.metric.event_types)
-        ]
-        slots = tuple(slot for slot in wanting if not slot.quarantined)
+        wanting = [slot for slot in table.slots.values() if self._wants(slot, event_class)]
+        slots = tuple(slot for slot in wanting if slot.quarantine is None)
         if not wanting:
             route = _Route((self._count_unmatched,))
         elif self.policy is FailurePolicy.QUARANTINE:
             route = _Route(slot.handle_counted for slot in slots)
         else:
             route = _Route(slot.metric.handle_event for slot in slots)
+            if len({id(handler) for handler in route}) < len(route):
+                # The same callable for two metrics: a failure could not be told apart.
+                route = _Route(slot.handle_counted for slot in slots)
         route.slots = slots
         route.wanted = bool(wanting)
         if len(table.routes) >= MAX_KNOWN_CLASSES:
@@ -205,33 +202,42 @@ class Dispatcher:
         table.routes[event_class] = route
         return route
 
+    def _wants(self, slot: MetricSlot, event_class: type) -> bool:
+        """Whether a metric wants the events of a class; what answers may be the metric's own code."""
+        try:
+            wanted = slot.metric.event_types
+            return wanted is None or issubclass(event_class, wanted)
+        except BaseException as exc:
+            self._failed(slot, event_class, exc)
+            return False
+
     def _count_unmatched(self, _event: MetricEvent) -> None:
         self._ledger.unmatched += 1
 
     def _recover(self, event: MetricEvent, route: _Route, failed: Handler, error: BaseException) -> None:
         """Judge the failure of one handler, and hand the event to those that come after it."""
         index = next(i for i, handler in enumerate(route) if handler is failed)
-        self._failed(route.slots[index], event, error)
+        self._failed(route.slots[index], type(event), error)
         for slot in route.slots[index + 1 :]:
             self.handle(slot, event)
 
-    def _failed(self, slot: MetricSlot, event: MetricEvent, error: BaseException) -> None:
+    def _failed(self, slot: MetricSlot, event_class: type, error: BaseException) -> None:
         if is_for_the_thread(error):
             raise error
         slot.consecutive_failures += 1
-        slot.last_error = error
-        event_class = type(event).__qualname__
-        self._count_and_log(slot, error, "metric %r raised on an event of class %s", slot.name, event_class)
+        kind = event_class.__qualname__
+        self._count_and_log(slot, error, "metric %r raised on an event of class %s", slot.name, kind)
         if self.policy is FailurePolicy.FAIL:
-            raise RecorderUnexpectedError(error, f"metric {slot.name!r} raised on {event_class}") from error
+            raise RecorderUnexpectedError(error, f"metric {slot.name!r} raised on {kind}") from error
         if self.policy is FailurePolicy.QUARANTINE and slot.consecutive_failures >= self._quarantine_after:
-            slot.quarantined = True
+            # In words: the exception would keep the frames alive that it came through.
+            slot.quarantine = {"failures": slot.consecutive_failures, "error": _describe(error)}
             # Not a new table: that would take the lock, which a thread may hold that waits for the actor.
             self._table.routes.clear()
 
     def _count_and_log(self, slot: MetricSlot, error: BaseException, message: str, *args: object) -> None:
         self._ledger.metric_errors.increment()
-        self._log.log(
+        told = self._log.log(
             logging.ERROR,
             (slot.name, message, type(error)),
             message,
@@ -239,11 +245,13 @@ class Dispatcher:
             error=error,
             fields={**self._fields, "metric_name": slot.name},
         )
+        if not told and self.policy is not FailurePolicy.FAIL:
+            forget_traceback(error)
 
 
-def is_for_the_thread(error: BaseException) -> bool:
-    """Whether ``error`` is Ctrl-C, which only the main thread gets, rather than the metric's own doing."""
-    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+def _with_quarantine(slot: MetricSlot, snapshot: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return ``snapshot``, which says so if the metric has been set aside."""
+    return snapshot if slot.quarantine is None else {**snapshot, "quarantined": slot.quarantine}
 
 
 def _describe(error: BaseException) -> dict[str, str]:

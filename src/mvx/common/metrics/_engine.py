@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 from anyio.from_thread import BlockingPortal
 
+from ._backends import LoopGoneError
 from ._fork import never_finalise
 from ._hosting import GroupHome
 from ._hub import LoopHub, hub_of
@@ -82,8 +83,10 @@ class Engine:
         return self.ready.is_set and self.ready.peek() is None
 
     def leave_behind(self) -> None:
-        """In a forked child: keep everything from being finalised."""
+        """In a forked child: keep everything from being finalised, and let nobody wait for the thread."""
         never_finalise(self)
+        self.ready.set(LoopGoneError("the thread stayed in the parent process at a fork"))
+        self.ended.set(None)
 
     def _run(self) -> None:
         failure: BaseException | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from ._interrupt import is_for_the_thread
 from ._text import show
 
 MAX_KNOWN_CLASSES = 4096
@@ -43,7 +44,9 @@ def ensure_event(event: object) -> MetricEvent:
         raise TypeError(msg)
     try:
         event_type: object = event.event_type
-    except Exception as exc:
+    except BaseException as exc:
+        if is_for_the_thread(exc):
+            raise
         msg = f"argument 'event': {type(event).__qualname__}.event_type raised {show(exc)}"
         raise ValueError(msg) from exc
     if not isinstance(event_type, str):

@@ -34,17 +34,28 @@ class Drainable(Protocol):
 
 
 _running: set[Drainable] = set()
+_known_to_multiprocessing: list[bool] = []
 
 
 def drain_at_exit(runtime: Drainable) -> None:
     """Keep ``runtime`` alive, and drain it at the interpreter's exit, unless it is forgotten before."""
     _running.add(runtime)
-    multiprocessing = sys.modules.get("multiprocessing")
-    if multiprocessing is not None and multiprocessing.parent_process() is not None:
-        # Again is harmless: each drain takes what is still running.
-        from multiprocessing import util  # noqa: PLC0415 — only in a process that multiprocessing has made
+    # Only a process that has loaded them can have been made by multiprocessing, or make others by it.
+    util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
+    if util is None or process is None:
+        return
+    if process.parent_process() is not None:
+        _drain_at_the_end_of_a_child(util)
+    if not _known_to_multiprocessing:
+        _known_to_multiprocessing.append(True)
+        # A child forgets its finalizers when its target is about to run, after it has imported the program,
+        # which may have made a runtime.
+        util.register_after_fork(_drain, lambda _: _drain_at_the_end_of_a_child(util))
 
-        util.Finalize(None, _drain, exitpriority=100)
+
+def _drain_at_the_end_of_a_child(util: Any) -> None:
+    # Again is harmless: each drain takes what is still running.
+    util.Finalize(None, _drain, exitpriority=100)
 
 
 def forget(runtime: Drainable) -> None:

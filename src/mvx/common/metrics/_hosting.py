@@ -26,6 +26,8 @@ class Home(Protocol):
 
     shielded: bool
     """Whether only ``stop()`` may end the actor, because the place waits for it to end."""
+    exposed: bool
+    """Whether an exception that gets past the end of the actor's task ends other tasks there."""
     survives_fork: bool
     """Whether a forked child finds a place of its own here."""
 
@@ -59,6 +61,7 @@ class LoopHome:
 
     def __init__(self, hub: LoopHub) -> None:
         self._hub = hub
+        self.exposed = not hub.loop.spawns_apart
 
     def hub(self) -> LoopHub:
         return self._hub
@@ -90,6 +93,7 @@ class GroupHome:
     closes the group concludes what has not ended by then.
     """
 
+    exposed = True
     survives_fork = False
 
     def __init__(self, hub: LoopHub, task_group: TaskGroup, *, shielded: bool) -> None:
@@ -113,6 +117,8 @@ class GroupHome:
         def spawn() -> None:
             try:
                 self._task_group.start_soon(self._hub.loop.protected(body), name=name)
+            except RecursionError:
+                raise
             except RuntimeError:  # the group is closed
                 ended()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -54,12 +55,14 @@ class LoopHub:
     def __init__(self, loop: EventLoop, *, may_block: bool) -> None:
         """Make a hub that does nothing until something is attached or called."""
         self.loop = loop
+        loop.listen()
         self.active = 0
         """How many actors are at work; for telling a busy loop from an idle one."""
         self._may_block = may_block
         self._rested_at = 0.0
         self._calls: deque[Callable[[], object]] = deque()
         self._posted = False
+        self._poster: int | None = None
         self._gone = False
         self._attached: dict[Attached, None] = {}
         self._due: list[tuple[float, int, Sleeper]] = []
@@ -85,16 +88,22 @@ class LoopHub:
         if self._gone:
             raise LoopGoneError
         self._calls.append(callback)
-        if not self._posted:
-            self._posted = True
-            try:
-                self.loop.post(self._deliver)
-            except LoopGoneError:
-                self._gone = True
-                raise
-            except BaseException:  # Ctrl-C, say: let the next call post
-                self._posted = False
-                raise
+        # The thread that is about to post may have been interrupted by a signal handler, which makes this call
+        # and waits for it: then the post is still to be made.
+        if self._posted and self._poster != threading.get_ident():
+            return
+        self._posted = True
+        self._poster = threading.get_ident()
+        try:
+            self.loop.post(self._deliver)
+        except LoopGoneError:
+            self._gone = True
+            raise
+        except BaseException:  # Ctrl-C, say: let the next call post
+            self._posted = False
+            raise
+        finally:
+            self._poster = None
 
     def is_gone(self) -> bool:
         """Find out whether the loop has ended; costs a wake-up."""

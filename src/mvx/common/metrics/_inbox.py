@@ -110,6 +110,7 @@ class Inbox:
     __slots__ = (
         "_append",
         "_bell",
+        "_checked_at",
         "_claims",
         "_consumer",
         "_known",
@@ -172,6 +173,7 @@ class Inbox:
         self.lingering = False
         """Whether the hub is going to look for events at a set time."""
         self.closed = False
+        self._checked_at = time.monotonic()
         self.deaf = False
         """Whether nobody will look at ``requests`` any more; later than sealed, as what was taken is still handled."""
         self._right_to_seal = [None]
@@ -238,6 +240,8 @@ class Inbox:
         self._admit(event)
         if (accepted := self._put_if_room(event)) is not None:
             return accepted
+        if self._is_forsaken():
+            return False
         self.ledger.full = self.options.capacity
         policy = self.options.overflow_policy
         if policy is OverflowPolicy.DROP:
@@ -248,6 +252,17 @@ class Inbox:
         if policy is OverflowPolicy.RAISE_ERROR:
             self._reject()
         return self._put_blocking(event)
+
+    def _is_forsaken(self) -> bool:
+        """There is no room: see now and then whether there will ever be any; True if it turns out that there will not.
+
+        A loop that is closed may have left a wake-up undone, and then no producer rings in vain.
+        """
+        now = time.monotonic()
+        if now - self._checked_at >= HEARTBEAT:
+            self._checked_at = now
+            self._consumer.check_loop()
+        return self._is_closed()
 
     def _admit(self, event: object) -> None:
         kind = event.__class__
@@ -289,7 +304,15 @@ class Inbox:
                 nap.pop()
             except IndexError:
                 return True  # another producer rings
-        if not self._bell():
+        try:
+            heard = self._bell()
+        except BaseException:  # Ctrl-C, say, or no stack left: the next producer shall ring
+            if isinstance(nap, list):
+                nap.append(None)
+            raise
+        if not heard:
+            if self.nap is SEALING or self.nap is SEALED:  # stopped, and gone, since this producer looked
+                return self._was_taken(event)
             self._unheard.append(event)
             self._consumer.refuse_unheard()
         return True
@@ -501,6 +524,28 @@ class Inbox:
             else:
                 lost += 1
 
+    def leave_behind(self) -> None:
+        """In a forked child: what was appended by now is the parent's; who was at it finds this inbox closed.
+
+        The forking thread may have been interrupted in the midst of any method, by a signal handler.
+        """
+        self._taken = copied(self.events)
+        self._late = self.events
+        self._right_to_seal.clear()
+        self.deaf = True
+        self.closed = True
+        self.threshold = -1
+        self.nap = SEALED
+        self.line.dismiss()
+
+    def position(self) -> int:
+        """Return how many events the recorder has accepted so far, over all its runs.
+
+        Rather too many: one that moves on meanwhile counts twice.
+        """
+        held = len(self.events)
+        return held + self.ledger.taken + self.ledger.evicted.value() + self.ledger.abandoned
+
     def waiting(self) -> int:
         """Return how many accepted events have not been taken out."""
         return len(self.events)
@@ -510,5 +555,7 @@ class Inbox:
             if self._send is not None and self._receive is not None:
                 self._send.close()
                 self._receive.close()
+        except RecursionError:
+            raise
         except RuntimeError:
             pass  # a task of a loop that is gone waited for it

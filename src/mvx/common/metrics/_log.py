@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from ._interrupt import is_for_the_thread
+
 logger = logging.getLogger("mvx.common.metrics")
 logger.addHandler(logging.NullHandler())
 
@@ -55,8 +57,11 @@ class LimitedLog:
 
 
 def emit(level: int, message: str, *args: object, error: BaseException | None = None, fields: dict[str, Any]) -> None:
-    """Log one record with ``fields`` as attributes; never raises."""
+    """Log one record with ``fields`` as attributes; raises nothing but Ctrl-C."""
+    # In three parts: logging would ask a mere exception for its truth, which may be its own.
+    exc_info = None if error is None else (type(error), error, error.__traceback__)
     try:
-        logger.log(level, message, *args, exc_info=error, extra=fields)
-    except Exception:  # noqa: S110 — there is nobody left to tell
-        pass
+        logger.log(level, message, *args, exc_info=exc_info, extra=fields)
+    except BaseException as exc:
+        if is_for_the_thread(exc):
+            raise  # of everything else there is nobody left to tell

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ._event import MetricEvent
+from ._interrupt import is_for_the_thread
 from ._text import show
 
 
@@ -65,7 +66,9 @@ def _name_of(metric: Metric) -> str:
     owner = type(metric).__qualname__
     try:
         name: object = metric.metric_name
-    except Exception as exc:
+    except BaseException as exc:
+        if is_for_the_thread(exc):
+            raise
         msg = f"argument 'metric': {owner}.metric_name raised {show(exc)}"
         raise ValueError(msg) from exc
     if not isinstance(name, str):
@@ -81,7 +84,9 @@ def _check_event_types(metric: Metric) -> None:
     owner = type(metric).__qualname__
     try:
         wanted: object = metric.event_types
-    except Exception as exc:
+    except BaseException as exc:
+        if is_for_the_thread(exc):
+            raise
         msg = f"argument 'metric': {owner}.event_types raised {show(exc)}"
         raise ValueError(msg) from exc
     if wanted is None:

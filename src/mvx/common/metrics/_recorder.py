@@ -11,17 +11,17 @@ from anyio.abc import TaskGroup
 
 from . import _validation as valid
 from ._actor import DEFAULT_DRAIN_TIMEOUT, Hooks
-from ._core import RecorderCore, RecorderOptions
+from ._core import ACTIVE, RecorderCore, RecorderOptions
 from ._dispatch import FailurePolicy
 from ._event import MetricEvent
 from ._hosting import BIRTH, GroupHome, home_here
 from ._hub import hub_of
 from ._inbox import InboxOptions, OverflowPolicy
-from ._lifecycle import STATE_TABLE, Reaction, RecorderState, RecorderWaitHandle, states_that
+from ._lifecycle import STATE_TABLE, Reaction, RecorderState, RecorderWaitHandle
 from ._metric import Metric
 from ._statistics import RecorderStatistics
 from ._waiting import current_loop
-from .errors import RecorderInvalidStateError, RecorderLoopUnavailableError
+from .errors import RecorderLoopUnavailableError
 
 DEFAULT_QUEUE_MAX_SIZE = 10_000
 DEFAULT_LINGER = 0.02
@@ -197,7 +197,7 @@ class MetricsRecorder:
         """
         core = self.__core
         if STATE_TABLE[core.state].start is not Reaction.BEGIN:
-            raise RecorderInvalidStateError(core.state, states_that("start"), call="__aenter__")
+            raise core.invalid_state(core.state, "start", call="__aenter__")
         if not core.home.on_own_loop():
             raise RecorderLoopUnavailableError("'async with' must run on the loop that the recorder was made on")
         hub = hub_of(current_loop())
@@ -230,13 +230,18 @@ class MetricsRecorder:
             return
         try:
             # A stop of the user's own within the block has been reported to the user.
-            stopped_before = core.state is RecorderState.STOPPED
-            with anyio.CancelScope(shield=True):
-                await core.stop()
-        finally:
+            reported = core.has_reported_its_end
             core.home = self.__home_before
+            with anyio.CancelScope(shield=True):
+                while core.state in ACTIVE:
+                    await core.end()
+                    reported = False
+        except KeyboardInterrupt:
+            core.interrupt()  # Ctrl-C in the midst of the drain ends it, also where tasks are protected from it
+            raise
+        finally:
             await self.__leave(group)
-        if exc is None and core.error is not None and not stopped_before:
+        if exc is None and core.error is not None and not reported:
             raise core.error.fresh()
 
     async def __leave(self, group: TaskGroup) -> None:
@@ -351,12 +356,16 @@ class MetricsRecorder:
         """
 
     def __hooks(self) -> Hooks:
-        changed = self._on_metric_changed
-        overridden = getattr(changed, "__func__", None) is not MetricsRecorder._on_metric_changed
+        overridden = {
+            name
+            for name in ("_on_starting", "_on_stopped", "_on_metric_changed")
+            if getattr(getattr(self, name), "__func__", None) is not getattr(MetricsRecorder, name)
+        }
         return Hooks(
             on_starting=self._on_starting,
             on_stopped=self._on_stopped,
-            on_metric_changed=changed if overridden else None,
+            on_metric_changed=self._on_metric_changed if "_on_metric_changed" in overridden else None,
+            custom=bool(overridden),
         )
 
 

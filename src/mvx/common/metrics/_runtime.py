@@ -336,8 +336,8 @@ class MetricsRuntime:
     ) -> Any:
         """Like :meth:`create_recorder`, without blocking the calling event loop; a checkpoint.
 
-        Allowed in the runtime's own loop too.  Cancelling the await cancels the creation; the id
-        is then free again as soon as that has ended.
+        Allowed in the runtime's own loop too.  Cancelling the await cancels the creation, and the
+        id is free again at once.
         """
         creation = self._begin_creation(
             recorder_id, factory, entity_id, namespace, queue_max_size, queue_overflow_policy, options

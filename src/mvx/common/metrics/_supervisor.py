@@ -81,6 +81,7 @@ class RuntimeHome:
     """A runtime as the home of its recorders, across forks."""
 
     shielded = False
+    exposed = True
     survives_fork = True
 
     def __init__(self, supervisor: Supervisor) -> None:
@@ -118,6 +119,8 @@ class Supervisor:
         self._shutdown_error: MetricsRuntimeShutdownError | None = None
         self.shutdown_limit: float | None = None
         """Seconds after which a shutdown under way counts as failed."""
+        # Here and not with the engine: another thread may fork in the midst of a start.
+        reset_in_child(self)
 
     @property
     def state(self) -> MetricsRuntimeState:
@@ -179,7 +182,6 @@ class Supervisor:
             backend_options=self.options.backend_options,
             ended=self._engine_ended,
         )
-        reset_in_child(self)
         drain_at_exit(self)
         return engine
 
@@ -290,16 +292,15 @@ class Supervisor:
         try:
             self.engine_at_work().submit(creation.run, name=f"mvx.common.metrics create {recorder_id}")
         except LoopGoneError as exc:
-            self._creations.pop(recorder_id, None)
+            self.give_up(creation)
             raise MetricsRuntimeLoopUnavailableError from exc
         except BaseException:  # Ctrl-C, say: it may have been submitted all the same
-            self._creations.pop(recorder_id, None)
             self.give_up(creation)
             raise
 
     def creation_ended(self, creation: Creation, recorder: MetricsRecorder | None) -> bool:
         recorder_id = creation.recorder_id
-        if self._creations.get(recorder_id) is not creation:
+        if not creation.claim_id():
             return False
         registered = False
         if recorder is not None and not creation.given_up:
@@ -313,7 +314,9 @@ class Supervisor:
         return registered
 
     def give_up(self, creation: Creation) -> None:
-        """Cancel a creation that nobody waits for any more, or remove what it has come to."""
+        """Free the id of a creation that nobody waits for any more, and cancel it, or remove what it has come to."""
+        if creation.claim_id():
+            self._creations.pop(creation.recorder_id, None)
 
         def undo() -> None:
             creation.give_up()
@@ -417,6 +420,10 @@ class Supervisor:
         if self._engine is not None:
             self._engine.leave_behind()
             self._engine = None
+        # The forking thread may have been waiting for one of these, and interrupted by a signal handler.
+        for creation in self._creations.values():
+            stayed = MetricsRuntimeLoopUnavailableError("the thread stayed in the parent process at a fork")
+            creation.outcome.set(MetricsRuntimeRecorderStartupError(creation.recorder_id, cause=stayed))
         self._creations, self._removing = {}, {}
         if was is _S.RUNNING:
             self._phase = _S.RUNNING
@@ -452,15 +459,8 @@ def _is_starting(recorder: MetricsRecorder) -> bool:
 
 
 async def _stop_when_started(recorder_id: str, recorder: MetricsRecorder, errors: dict[str, BaseException]) -> None:
-    """Let a start under way end, within the time that a drain would get, and stop the recorder then."""
     core = core_of(recorder)
-    with anyio.move_on_after(core.options.drain_timeout):
-        await core.starting()
-    if _is_starting(recorder):
-        core.interrupt()
-        _note(errors, recorder_id, (await core.starting()).error)
-    else:
-        _note(errors, recorder_id, _stop_error(core, await recorder.stop()))
+    _note(errors, recorder_id, _stop_error(core, await core.end()))
 
 
 def _note(errors: dict[str, BaseException], recorder_id: str, error: BaseException | None) -> None:

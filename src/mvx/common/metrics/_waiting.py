@@ -7,6 +7,7 @@ a shared future wrapped for asyncio can be cancelled for all by one waiter's tim
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -47,6 +48,8 @@ class ThreadWaiter:
     def notify(self) -> None:
         try:
             self._lock.release()
+        except RecursionError:
+            raise
         except RuntimeError:
             pass  # notified before and not yet awake
 
@@ -58,13 +61,16 @@ class ThreadWaiter:
 class TaskWaiter:
     """Suspends the calling task, on whatever loop runs it."""
 
-    __slots__ = ("_event", "_loop")
+    __slots__ = ("_event", "_loop", "_process")
 
     def __init__(self) -> None:
+        self._process = os.getpid()
         self._loop: EventLoop = current_loop()
         self._event = anyio.Event()
 
     def notify(self) -> None:
+        if self._process != os.getpid():
+            return  # a wake-up would reach the loop of the parent process
         if self._loop.in_task():
             self._event.set()
             return

@@ -24,6 +24,7 @@ class AsyncioLoop:
     __slots__ = ("__weakref__", "_context", "_loop", "_tasks")
 
     backend = "asyncio"
+    spawns_apart = True
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -36,9 +37,14 @@ class AsyncioLoop:
         # asyncio itself refers to a task only weakly.
         self._tasks: set[asyncio.Task[object]] = set()
 
+    def listen(self) -> None:
+        pass  # asyncio's own way takes no lock
+
     def post(self, callback: Callable[[], object]) -> None:
         try:
             self._loop.call_soon_threadsafe(callback, context=self._context)
+        except RecursionError:  # a RuntimeError, too, but about the caller
+            raise
         except RuntimeError as exc:
             raise LoopGoneError from exc
 
@@ -73,6 +79,9 @@ class AsyncioLoop:
         try:
             # Not by create_task(context=…), which a task factory of the old form, (loop, coro), does not take.
             task = Context().run(self._loop.create_task, coroutine, name=name)
+        except RecursionError:
+            coroutine.close()
+            raise
         except RuntimeError as exc:
             coroutine.close()
             raise LoopGoneError from exc
@@ -85,6 +94,9 @@ class AsyncioLoop:
     def cancellations(self) -> int:
         task = asyncio.current_task()
         return 0 if task is None else task.cancelling()
+
+    def is_cancelled_since(self, before: int) -> bool:
+        return self.cancellations() > before
 
 
 def running_loop() -> EventLoop | None:

@@ -17,12 +17,18 @@ class EventLoop(Protocol):
 
     backend: str
     """``"asyncio"`` or ``"trio"``."""
+    spawns_apart: bool
+    """Whether nothing that a spawned task raises at its end can hurt the loop."""
+
+    def listen(self) -> None:
+        """Prepare for calls of :meth:`post` from other threads, as far as the backend needs that; in the loop."""
+        ...
 
     def post(self, callback: Callable[[], object]) -> None:
         """Run ``callback`` soon in the loop; never blocks.
 
-        Legal in any thread, in a signal handler and in a finalizer.  ``callback`` must not
-        raise: trio would bring the whole run down.  Near its end a loop may accept a callback
+        Legal in any thread, in a signal handler and in a finalizer; takes no lock after :meth:`listen`.
+        ``callback`` must not raise: trio would bring the whole run down.  Near its end a loop may accept a callback
         and never run it.
 
         :raises LoopGoneError: if the loop has ended
@@ -67,8 +73,16 @@ class EventLoop(Protocol):
     def cancellations(self) -> int:
         """Count the cancellations that the current task was asked for; compare two readings.
 
-        Tells a cancellation of the task apart from a ``CancelledError`` that a hook merely
-        passed on from something it awaited.  Always growing under trio, where ``Cancelled``
-        can mean nothing else.
+        Tells a cancellation of the task apart from a ``CancelledError``, or a ``Cancelled``, that a
+        hook merely passed on from something it awaited.  Under trio it grows with every reading
+        while the task is cancelled.
+        """
+        ...
+
+    def is_cancelled_since(self, before: int) -> bool:
+        """Whether the current task has been cancelled since :meth:`cancellations` was ``before``, once and for all.
+
+        asyncio cancels a task once: if something swallows that, nobody will do it again.  Always
+        False under trio, which does so at every checkpoint.
         """
         ...

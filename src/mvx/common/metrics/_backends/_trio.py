@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
+import math
+import socket
+from collections import deque
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
@@ -14,20 +16,105 @@ from ._contract import EventLoop, LoopGoneError, Main
 _known: WeakValueDictionary[int, TrioLoop] = WeakValueDictionary()
 
 
+class _Bell:
+    """A pair of sockets: whoever writes to the one wakes the task that reads from the other; nobody ever waits.
+
+    Closed only when nobody refers to it any more: a thread may be about to write, and by then the
+    system might have given the number of a closed socket to somebody else.
+    """
+
+    __slots__ = ("_reader", "_writer")
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+
+    def __del__(self) -> None:
+        self._reader.close()
+        self._writer.close()
+
+    def ring(self) -> None:
+        try:
+            self._writer.send(b"\0")
+        except BlockingIOError:
+            pass  # rung often enough
+
+    async def rung(self) -> None:
+        await trio.lowlevel.wait_readable(self._reader)
+        try:
+            while self._reader.recv(4096):
+                pass
+        except BlockingIOError:
+            pass  # all read
+
+
 class TrioLoop:
     """The contract of :class:`EventLoop` on trio, where a loop is one call of ``trio.run``."""
 
-    __slots__ = ("__weakref__", "_readings", "_token")
+    _bell: _Bell
+
+    __slots__ = ("__weakref__", "_bell", "_calls", "_cancellations", "_listening", "_token")
 
     backend = "trio"
+    spawns_apart = False
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self._token = token
-        self._readings = itertools.count()
+        self._cancellations = 0
+        self._calls: deque[Callable[[], object]] = deque()
+        self._listening = False
+
+    def listen(self) -> None:
+        """Wait for calls by a socket of our own.
+
+        Trio's ``run_sync_soon`` holds a lock while it wakes the loop, and the end of the run takes it, too: a
+        signal handler that interrupts it and waits for this loop would wait for itself.
+        """
+        if self._listening:
+            return
+        self._bell = _Bell()
+        self._listening = True
+        try:
+            trio.lowlevel.spawn_system_task(self._listen, name="mvx.common.metrics wake-ups")
+        except RuntimeError:  # the run is about to end
+            self._listening = False
+
+    async def _listen(self) -> None:
+        try:
+            while True:
+                await self._bell.rung()
+                self._make_calls()
+        finally:
+            self._listening = False
+            self._make_calls()
+
+    def _make_calls(self) -> None:
+        while self._calls:
+            try:
+                call = self._calls.popleft()
+            except IndexError:
+                return
+            call()
 
     def post(self, callback: Callable[[], object]) -> None:
+        if not self._is_listening():
+            self._post_by_trio(callback)
+            return
+        # Appended before the ring: the loop takes the rings first and the calls second.
+        self._calls.append(callback)
+        self._bell.ring()
+        if not self._is_listening():  # the run is about to end, and may not have seen the call
+            self._post_by_trio(self._make_calls)
+
+    def _is_listening(self) -> bool:
+        return self._listening  # a method, because the type checker does not know that the loop's thread writes it
+
+    def _post_by_trio(self, callback: Callable[[], object]) -> None:
         try:
             self._token.run_sync_soon(callback)
+        except RecursionError:  # a RuntimeError, too, but about the caller
+            raise
         except RuntimeError as exc:  # RunFinishedError is one
             raise LoopGoneError from exc
 
@@ -57,6 +144,8 @@ class TrioLoop:
 
         try:
             trio.lowlevel.spawn_system_task(body, name=name)
+        except RecursionError:
+            raise
         except RuntimeError as exc:
             raise LoopGoneError from exc
 
@@ -64,12 +153,19 @@ class TrioLoop:
         return trio.lowlevel.enable_ki_protection(main)
 
     def cancellations(self) -> int:
-        return next(self._readings)
+        if trio.current_effective_deadline() == -math.inf:  # trio's way to say that the task is cancelled
+            self._cancellations += 1
+        return self._cancellations
+
+    def is_cancelled_since(self, before: int) -> bool:
+        return False
 
 
 def _current_token() -> trio.lowlevel.TrioToken | None:
     try:
         return trio.lowlevel.current_trio_token()
+    except RecursionError:
+        raise
     except RuntimeError:
         return None
 

@@ -1,0 +1,29 @@
+"""Dealing with what user code raises, and telling Ctrl-C apart from it."""
+
+from __future__ import annotations
+
+import threading
+
+
+def is_for_the_thread(error: BaseException) -> bool:
+    """Whether ``error`` is Ctrl-C, which only the main thread gets, rather than some user code's own doing."""
+    return holds(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+
+
+def holds(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether ``error`` is of a kind, or a group with one of the kind in it."""
+    if not isinstance(error, BaseExceptionGroup):
+        return isinstance(error, kind)
+    # Neither its split() nor its own attribute: a subclass may have spoilt them.
+    members: tuple[BaseException, ...] = vars(BaseExceptionGroup)["exceptions"].__get__(error)
+    return any(holds(member, kind) for member in members)
+
+
+def forget_traceback(error: BaseException) -> None:
+    """Cut ``error``, which has been dealt with, off from the frames that it came through.
+
+    They keep alive whatever their variables hold, and one and the same object that is raised again and again
+    gets longer with each time.
+    """
+    # Not by the attribute: a class may have its own ideas about that.
+    BaseException.with_traceback(error, None)
