@@ -105,6 +105,8 @@ class ActorRun:
         self._drain_timeout = drain_timeout
         self._log = log
         self._fields = fields
+        self.name = f"mvx.common.metrics recorder {fields['entity_id']}"
+        """The name of its task."""
         self.starting = RecorderWaitHandle(RecorderOp.START, owner)
         """Done when ``_on_starting()`` has completed, or the run has ended without it."""
         self.stopping = RecorderWaitHandle(RecorderOp.STOP, owner)
@@ -194,7 +196,7 @@ class ActorRun:
 
         try:
             async with anyio.create_task_group() as own:
-                own.start_soon(self._hub.loop.protected(body), name=self._fields["entity_id"])
+                own.start_soon(self._hub.loop.protected(body), name=self.name)
         except BaseException as exc:
             if isinstance(exc, (GeneratorExit, anyio.get_cancelled_exc_class())) or is_for_the_thread(exc):
                 raise
@@ -239,6 +241,8 @@ class ActorRun:
         try:
             if await self._start_up():
                 with anyio.CancelScope(shield=self._shielded) as self._work_scope:
+                    if self._interrupted:  # and the hook has swallowed it
+                        self._work_scope.cancel()
                     if self._hook_ate_a_cancellation(before):
                         self._carry_on_shielded()
                     await self._serve()

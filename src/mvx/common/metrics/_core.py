@@ -187,7 +187,7 @@ class RecorderCore:
         try:
             made.inbox.attend(made.ring)
             self.put = made.inbox.put
-            self.home.launch(made.main, name=f"mvx.common.metrics recorder {self.entity_id}", ended=made.conclude)
+            self.home.launch(made.main, name=made.name, ended=made.conclude)
         except LoopGoneError:
             made.lose_loop()
         except BaseException:

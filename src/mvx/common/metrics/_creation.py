@@ -14,7 +14,7 @@ from ._lifecycle import RecorderState
 from ._recorder import MetricsRecorder, core_of
 from ._text import show
 from ._waiting import OneShot
-from .errors import MetricsRuntimeError, MetricsRuntimeRecorderStartupError, RecorderError
+from .errors import MetricsRuntimeError, MetricsRuntimeRecorderStartupError
 
 
 class Registry(Protocol):
@@ -82,7 +82,9 @@ class Creation:
             try:
                 recorder = self._make()
                 await anyio.lowlevel.checkpoint_if_cancelled()
-                failure = (await recorder.start()).error
+                error = (await recorder.start()).error
+                # What the hook raised, rather than that it raised.
+                failure = error if error is None or error.cause is None else error.cause
             except BaseException as exc:
                 failure = exc
         if self._registry.creation_ended(self, recorder if failure is None else None) and recorder is not None:
@@ -93,8 +95,6 @@ class Creation:
                 recorder.stop()  # what _on_starting() has begun is to be ended in order
             else:
                 core_of(recorder).interrupt()
-        if isinstance(failure, RecorderError) and failure.cause is not None:
-            failure = failure.cause  # what the hook raised, rather than that it raised
         self.outcome.set(MetricsRuntimeRecorderStartupError(self.recorder_id, cause=failure))
 
     def _make(self) -> MetricsRecorder:

@@ -44,7 +44,8 @@ class Engine:
         """
         self._backend = backend
         self._backend_options = backend_options
-        self._given_up = False
+        self.given_up = False
+        """Whether it is to end as soon as it has come up."""
         self._tell_end = ended
         self.ready: OneShot[BaseException | None] = OneShot()
         """Set when the loop runs, or to the reason why it does not."""
@@ -75,7 +76,7 @@ class Engine:
 
     def give_up(self) -> None:
         """Have an engine that did not come up in time end as soon as it does."""
-        self._given_up = True
+        self.given_up = True
 
     @property
     def is_up(self) -> bool:
@@ -104,7 +105,7 @@ class Engine:
         async with BlockingPortal() as self.portal, anyio.create_task_group() as group:
             self.home = GroupHome(self.hub, group, shielded=False)
             self.ready.set(None)
-            if not self._given_up:
+            if not self.given_up:
                 await self.portal.sleep_until_stopped()
             group.cancel_scope.cancel()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TypeGuard
 
 from ._interrupt import is_for_the_thread
 from ._text import show
@@ -28,6 +29,18 @@ class MetricEvent(ABC):
         ...
 
 
+def _is_event(event: object) -> TypeGuard[MetricEvent]:
+    # The class first: an instance is asked for it by code of its own.
+    if issubclass(type(event), MetricEvent):
+        return True
+    try:
+        return isinstance(event, MetricEvent)
+    except BaseException as exc:
+        if is_for_the_thread(exc):
+            raise
+        return False
+
+
 def ensure_event(event: object) -> MetricEvent:
     """Return ``event`` if a recorder can accept it.
 
@@ -39,7 +52,7 @@ def ensure_event(event: object) -> MetricEvent:
     if event is None:
         msg = "argument 'event' must be a MetricEvent, got None"
         raise ValueError(msg)
-    if not isinstance(event, MetricEvent):
+    if not _is_event(event):
         msg = f"argument 'event' must be a MetricEvent, got {show(event)} of type {type(event).__qualname__!r}"
         raise TypeError(msg)
     try:

@@ -74,6 +74,7 @@ def _name_of(metric: Metric) -> str:
     if not isinstance(name, str):
         msg = f"argument 'metric': {owner}.metric_name must be a str, got {show(name)}"
         raise TypeError(msg)
+    name = str.__str__(name)  # exactly a str: a subclass may have its own ideas about being a key
     if not name.strip():
         msg = f"argument 'metric': {owner}.metric_name must not be blank, got {show(name)}"
         raise ValueError(msg)

@@ -207,9 +207,12 @@ class MetricsRuntime:
         except MetricsRuntimeError:
             raise
         except BaseException:
+            # Decided before anything is waited for: asyncio may cancel again, and no shield stops that.
+            ended = self._supervisor.abort_start()
             with anyio.CancelScope(shield=True):
-                await self._supervisor.settled()
-                await self.ashutdown()
+                if ended is not None:
+                    await ended.wait_async(self._supervisor.options.startup_timeout, _nothing)
+                    await self._supervisor.ajoin()
             raise
         return self
 

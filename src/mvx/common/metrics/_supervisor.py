@@ -163,10 +163,18 @@ class Supervisor:
             engine.give_up()
             raise MetricsRuntimeStartupError(failure, hint=self._installation_hint(failure)) from failure
 
-    async def settled(self) -> None:
-        """Wait until a start under way has ended in whatever way."""
-        if self._engine is not None:
-            await self._engine.ready.wait_async(self.options.startup_timeout, _nothing)
+    def abort_start(self) -> OneShot[BaseException | None] | None:
+        """Have a runtime whose start was cancelled end, as soon as it has come up; return what there is to wait for."""
+        with self._lock:
+            engine, state = self._engine, self.state
+            if engine is None or state not in (_S.STARTING, _S.RUNNING):
+                return None
+            self._phase = _S.STOPPING
+        # The flag first, the look second; the engine does it the other way round.
+        engine.give_up()
+        if engine.is_up:
+            self._submit_shutdown()
+        return engine.ended
 
     def _installation_hint(self, failure: BaseException) -> str | None:
         if not isinstance(failure, (ImportError, LookupError)):
@@ -207,12 +215,17 @@ class Supervisor:
                     self.shutdown_limit = _time_to_stop(map(core_of, self._all_recorders().values()))
         if engine is None:
             return None
-        if not self._shutdown_begun:  # the first caller, or another if Ctrl-C hit the first one right here
-            try:
-                self.engine_at_work().submit(self._shut_down, name="mvx.common.metrics shutdown")
-            except LoopGoneError:
-                pass  # then the engine has ended, and has said why
+        # The first caller does, or another if Ctrl-C hit the first one right here; an engine that is not up and has
+        # been given up ends by itself.
+        if not self._shutdown_begun and (engine.is_up or not engine.given_up):
+            self._submit_shutdown()
         return engine.ended
+
+    def _submit_shutdown(self) -> None:
+        try:
+            self.engine_at_work().submit(self._shut_down, name="mvx.common.metrics shutdown")
+        except LoopGoneError:
+            pass  # then the engine has ended, and has said why
 
     def _all_recorders(self) -> dict[str, MetricsRecorder]:
         return {**self._recorders, **self._removing}
