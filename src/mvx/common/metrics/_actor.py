@@ -245,8 +245,7 @@ class ActorRun:
                         self._work_scope.cancel()
                     if self._hook_ate_a_cancellation(before):
                         self._carry_on_shielded()
-                    await self._serve()
-                    self._drained = True
+                    self._drained = await self._serve()
         except RecorderUnexpectedError as exc:
             self._end(RecorderState.FAILURE, exc)
         except BaseException as exc:
@@ -288,19 +287,22 @@ class ActorRun:
         by_us = self._work_scope is not None and self._work_scope.cancel_called
         return not by_us and self._hub.loop.is_cancelled_since(before)
 
-    async def _serve(self) -> None:
-        """Work until the inbox is closed and empty, through cancellations from outside."""
+    async def _serve(self) -> bool:
+        """Work until the inbox is closed and empty, through cancellations from outside; return False if out of time."""
         while True:
             before = self._hub.loop.cancellations()
             try:
                 await self._work()
             except BaseException as exc:
-                out_of_time = self._work_scope is None or self._work_scope.cancel_called
-                if self._is_discarded(exc) or out_of_time or not self._is_cancellation(exc, before):
+                if self._is_discarded(exc) or not self._is_cancellation(exc, before):
                     raise
+                if self._work_scope is None or self._work_scope.cancel_called:
+                    if isinstance(exc, anyio.get_cancelled_exc_class()):
+                        raise
+                    return False  # a group with the cancellation in it is nothing that a scope would take
                 self._carry_on_shielded()
             else:
-                return
+                return True
 
     async def _work(self) -> None:
         inbox = self.inbox
@@ -540,7 +542,8 @@ class ActorRun:
             self._stopped_hook_error = exc
             if scope.cancel_called and self._is_cancellation(exc, before):
                 self._stopped_hook_error = self._out_of_time()
-                raise
+                if isinstance(exc, anyio.get_cancelled_exc_class()):
+                    raise
             if is_for_the_thread(exc):  # pragma: no cover — see _remember
                 self._ctrl_c = exc
         else:

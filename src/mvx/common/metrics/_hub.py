@@ -92,8 +92,8 @@ class LoopHub:
         # and waits for it: then the post is still to be made.
         if self._posted and self._poster != threading.get_ident():
             return
-        self._posted = True
         self._poster = threading.get_ident()
+        self._posted = True
         try:
             self.loop.post(self._deliver)
         except LoopGoneError:
