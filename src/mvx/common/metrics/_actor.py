@@ -131,6 +131,7 @@ class ActorRun:
         self._drained = False
         self._working = False
         self._interrupted = False
+        self._right_to_begin = [None]
         self._right_to_conclude = [None]
         self._verdict = RecorderState.STOPPED
         # The event under way and the metrics that have still to see it: a cancelled hook is
@@ -176,6 +177,10 @@ class ActorRun:
 
     async def main(self) -> None:
         """Run from start to end; lets nothing out but Ctrl-C and a cancellation."""
+        try:
+            self._right_to_begin.pop()
+        except IndexError:
+            return  # withdrawn
         try:
             if self._exposed and self._hooks.custom:
                 await self._main_contained()
@@ -636,6 +641,18 @@ class ActorRun:
         """The loop has ended without a word: conclude in its stead, from any thread."""
         self._end(RecorderState.FAILURE, RecorderLoopUnavailableError("the recorder's event loop has ended"))
         self.conclude()
+
+    def withdraw(self, error: BaseException) -> bool:
+        """Take the run back if its task has not begun, which then does nothing; from any thread."""
+        try:
+            self._right_to_begin.pop()
+        except IndexError:
+            return False
+        self._right_to_conclude.clear()
+        reason = RecorderUnexpectedError(error, "the recorder could not be started")
+        settle(self.starting, reason)
+        settle(self.stopping, reason)
+        return True
 
     def leave_behind(self, error: RecorderError) -> None:
         """In a forked child, where the task does not exist: whoever waits for it here is told."""

@@ -190,10 +190,21 @@ class RecorderCore:
             self.home.launch(made.main, name=made.name, ended=made.conclude)
         except LoopGoneError:
             made.lose_loop()
-        except BaseException:
-            made.conclude()
+        except BaseException as exc:  # Ctrl-C, say, or no stack left
+            if made.withdraw(exc):
+                self._start_has_not_been(made, run)
             raise
         return made.starting
+
+    def _start_has_not_been(self, made: ActorRun, before: ActorRun | None) -> None:
+        """Go back to where a start that could not be launched began."""
+        if before is None:
+            # The events that have come in wait for the next one, which rings.
+            made.inbox.unattend(self._start_on_first_event)
+        else:
+            self.ledger.abandoned += made.inbox.abandon()
+            self.put = before.inbox.put
+        self._run = before
 
     def _new_run(self) -> ActorRun:
         return ActorRun(

@@ -392,11 +392,18 @@ class Inbox:
 
     def attend(self, bell: Callable[[], bool]) -> None:
         """The consumer comes to life: until it dozes nobody needs to tell it anything, and then by ``bell``."""
-        # Not before: a stream that is dropped without having been closed warns.
-        self._send, self._receive = anyio.create_memory_object_stream[None](1)
+        if self._send is None:
+            # Not before: a stream that is dropped without having been closed warns.
+            self._send, self._receive = anyio.create_memory_object_stream[None](1)
         self._bell = bell
         self.awake = True
         self.nap = AWAKE
+
+    def unattend(self, bell: Callable[[], bool]) -> None:
+        """The consumer that was announced will not come: tell the next producer so, by ``bell``."""
+        self._bell = bell
+        self.awake = False
+        self.nap = UNATTENDED
 
     async def wait(self) -> None:
         """Sleep until woken; a checkpoint.  Cancelled is awake, too."""

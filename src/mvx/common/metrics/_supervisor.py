@@ -145,14 +145,22 @@ class Supervisor:
                 self._final = _S.FAILURE
                 raise MetricsRuntimeStartupError(hint=REFUSAL)
             self._phase = _S.STARTING
-            engine = self._engine = self._new_engine()
-        try:
-            engine.start()
-        except RuntimeError as exc:  # the system has no thread left
+            try:
+                self._engine = self._new_engine()
+                self._engine.start()
+            except BaseException as exc:
+                if self._engine is None or self._engine.thread.ident is None:
+                    self._start_has_not_been(exc)
+                raise
+            return self._engine
+
+    def _start_has_not_been(self, error: BaseException) -> None:
+        self._engine = None
+        self._phase = _S.VIRGIN
+        forget(self)
+        if isinstance(error, RuntimeError) and not isinstance(error, RecursionError):  # the system has no thread left
             self._final = _S.FAILURE
-            forget(self)
-            raise MetricsRuntimeStartupError(exc) from exc
-        return engine
+            raise MetricsRuntimeStartupError(error) from error
 
     def check_started(self, engine: Engine, *, in_time: bool) -> None:
         """Say how the start ended."""
