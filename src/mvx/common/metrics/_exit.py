@@ -77,8 +77,18 @@ def _drain() -> None:
             ends.append((runtime, ended))
     deadline = time.monotonic() + EXIT_TIMEOUT
     for runtime, ended in ends:
-        if not ended.wait(max(0.0, deadline - time.monotonic()), _nothing):
+        if not _wait(ended, deadline):
             emit(logging.ERROR, "the runtime was not drained in time at exit", fields=runtime.log_fields)
+
+
+def _wait(ended: OneShot[BaseException | None], deadline: float) -> bool:
+    while True:
+        try:
+            return ended.wait(max(0.0, deadline - time.monotonic()), _nothing)
+        except SystemExit:
+            # A signal handler asks for an exit, and that is under way: a service manager tells each process of a
+            # group to end, and so does their master.  Ctrl-C goes on: somebody does not want to wait.
+            continue
 
 
 def _nothing() -> None:
