@@ -643,12 +643,12 @@ class ActorRun:
         self.conclude()
 
     def withdraw(self, error: BaseException) -> bool:
-        """Take the run back if its task has not begun, which then does nothing; from any thread."""
+        """Take the run back if its task has neither begun, which then does nothing, nor ended; from any thread."""
         try:
             self._right_to_begin.pop()
+            self._right_to_conclude.pop()
         except IndexError:
             return False
-        self._right_to_conclude.clear()
         reason = RecorderUnexpectedError(error, "the recorder could not be started")
         settle(self.starting, reason)
         settle(self.stopping, reason)
