@@ -173,10 +173,18 @@ class ActorRun:
         except LoopGoneError:
             self.lose_loop()
 
+    def forget(self, request: Request) -> None:
+        """Take back a request that nobody waits for any more, if it has not been answered; from any thread."""
+        for place in (self.inbox.requests, self._owed):
+            try:
+                place.remove(request)
+            except ValueError:
+                continue
+
     # --- the body --------------------------------------------------------------------------------
 
     async def main(self) -> None:
-        """Run from start to end; lets nothing out but Ctrl-C and a cancellation."""
+        """Run from start to end; lets nothing out but Ctrl-C."""
         try:
             self._right_to_begin.pop()
         except IndexError:
@@ -203,8 +211,10 @@ class ActorRun:
             async with anyio.create_task_group() as own:
                 own.start_soon(self._hub.loop.protected(body), name=self.name)
         except BaseException as exc:
-            if isinstance(exc, (GeneratorExit, anyio.get_cancelled_exc_class())) or is_for_the_thread(exc):
+            if isinstance(exc, GeneratorExit) or is_for_the_thread(exc):
                 raise
+            if isinstance(exc, anyio.get_cancelled_exc_class()):
+                return  # the inner task was told and has ended; the home's group would take it for a failure of its own
             self._end(RecorderState.FAILURE, RecorderUnexpectedError(exc, "a hook left a scope or task group open"))
             self._tell(logging.ERROR, "the recorder's task ended badly: did a hook leave a scope open?", error=exc)
 
@@ -343,7 +353,8 @@ class ActorRun:
         else:
             await self._drain_with_hook(count)
         for _ in range(owed):
-            self._owed.popleft().answer(None)
+            if (request := self._take_owed()) is not None:
+                request.answer(None)
         self._tell_losses()
         if self._hub.is_tired():
             await self._hub.rest()
@@ -437,8 +448,8 @@ class ActorRun:
         if inbox.events:
             inbox.wake()
             return
-        while self._owed:
-            self._owed.popleft().answer(None)
+        while (request := self._take_owed()) is not None:
+            request.answer(None)
         if not (inbox.awake or inbox.lingering):
             inbox.park()  # the ring may have been for an event, since evicted, too
 
@@ -604,7 +615,9 @@ class ActorRun:
         """
         self._hear_no_more()
         for _ in range(len(self._owed)):
-            request = self._owed.popleft()
+            request = self._take_owed()
+            if request is None:
+                return
             if request.position is None or (self._verdict is RecorderState.STOPPED and not self.lost):
                 request.answer(None)
             else:
@@ -614,8 +627,7 @@ class ActorRun:
         self._hear_no_more()
         # What was lost was accepted last: the drain is in order.
         kept = self.inbox.position() - self.lost
-        while self._owed:
-            request = self._owed.popleft()
+        while (request := self._take_owed()) is not None:
             concerned = request.position is not None and request.position > kept
             request.answer(self.loss if concerned else None)
 
@@ -623,6 +635,12 @@ class ActorRun:
         """Take the last requests: from now on whoever asks finds all events accounted for."""
         self.inbox.deaf = True
         self._fetch_requests()
+
+    def _take_owed(self) -> Request | None:
+        try:
+            return self._owed.popleft()
+        except IndexError:  # also behind a look that saw one: whoever asked may have taken it back
+            return None
 
     def _fetch_requests(self) -> None:
         """Take the requests that are there now."""
@@ -660,8 +678,8 @@ class ActorRun:
         self._end(RecorderState.FAILURE, error)
         self._final = self._verdict
         self._fetch_requests()
-        while self._owed:
-            self._owed.popleft().answer(error)
+        while (request := self._take_owed()) is not None:
+            request.answer(error)
         settle(self.starting, error)
         settle(self.stopping, error)
 

@@ -71,7 +71,7 @@ class _FlushRequest:
 class _SnapshotRequest:
     """Takes the snapshots where no metric is at work."""
 
-    position = None
+    position: int | None = None
 
     def __init__(self, take: Callable[[], Snapshots]) -> None:
         self._take = take
@@ -165,35 +165,40 @@ class RecorderCore:
     # --- operations ------------------------------------------------------------------------------
 
     def start(self) -> RecorderWaitHandle:
-        with self._lock:
-            run, state, next_run = self._run, self.state, self._next_run
-            reaction = STATE_TABLE[state].start
-            if reaction is Reaction.JOIN and run is not None:
-                return run.starting
-            if reaction is not Reaction.BEGIN:
-                return settled(RecorderOp.START, self, self.invalid_state(state, "start"))
-            try:
-                made = self._new_run()
-            except LoopGoneError:
-                self._lose_loop_at_rest()
-                return settled(RecorderOp.START, self, self._lost)
-            # A signal handler may have interrupted this very call, and started the recorder: one step of C decides.
-            chosen = next_run.setdefault(None, made)
-            if chosen is not made:
-                return chosen.starting
-            # First of all: whoever gets an event into the run's inbox shall find the run to ask about it.
-            self._run = made
-            self._next_run = {}
+        run = made = None
+        next_run: dict[None, ActorRun] = {}
         try:
+            with self._lock:
+                run, state, next_run = self._run, self.state, self._next_run
+                reaction = STATE_TABLE[state].start
+                if reaction is Reaction.JOIN and run is not None:
+                    return run.starting
+                if reaction is not Reaction.BEGIN:
+                    return settled(RecorderOp.START, self, self.invalid_state(state, "start"))
+                try:
+                    made = self._new_run()
+                except LoopGoneError:
+                    self._lose_loop_at_rest()
+                    return settled(RecorderOp.START, self, self._lost)
+                # A signal handler may have interrupted this very call, and started the recorder: one step of C decides.
+                chosen = next_run.setdefault(None, made)
+                if chosen is not made:
+                    return chosen.starting
+                # First of all: whoever gets an event into the run's inbox shall find the run to ask about it.
+                self._run = made
+                self._next_run = {}
             made.inbox.attend(made.ring)
             self.put = made.inbox.put
             self.home.launch(made.main, name=made.name, ended=made.conclude)
-        except LoopGoneError:
-            made.lose_loop()
-        except BaseException as exc:  # Ctrl-C, say, or no stack left
-            if made.withdraw(exc):
-                self._start_has_not_been(made, run)
-            raise
+        except BaseException as exc:
+            if made is None or next_run.get(None) is not made:
+                raise
+            if isinstance(exc, LoopGoneError):
+                made.lose_loop()
+            else:  # Ctrl-C, say, or no stack left
+                if made.withdraw(exc):
+                    self._start_has_not_been(made, run)
+                raise
         return made.starting
 
     def _start_has_not_been(self, made: ActorRun, before: ActorRun | None) -> None:
@@ -202,9 +207,11 @@ class RecorderCore:
             # The events that have come in wait for the next one, which rings.
             made.inbox.unattend(self._start_on_first_event)
         else:
-            self.ledger.abandoned += made.inbox.abandon()
+            lost = made.inbox.abandon()
+            self.ledger.abandoned += lost
             self.put = before.inbox.put
         self._run = before
+        self._next_run = {}
 
     def _new_run(self) -> ActorRun:
         return ActorRun(
@@ -316,8 +323,11 @@ class RecorderCore:
         if request is None:
             return self.dispatcher.snapshots()
         limit = self.options.drain_timeout
-        if not request.reply.wait(limit, self.check_loop):
-            raise RecorderTimeoutError("get_metric_snapshots", limit or 0.0)
+        try:
+            if not request.reply.wait(limit, self.check_loop):
+                raise RecorderTimeoutError("get_metric_snapshots", limit or 0.0)
+        finally:
+            self._forget(request)
         return _unwrap(request)
 
     async def asnapshots(self) -> Snapshots:
@@ -329,8 +339,11 @@ class RecorderCore:
         if request is None:
             return self.dispatcher.snapshots()
         limit = self.options.drain_timeout
-        if not await request.reply.wait_async(limit, self.check_loop):
-            raise RecorderTimeoutError("aget_metric_snapshots", limit or 0.0)
+        try:
+            if not await request.reply.wait_async(limit, self.check_loop):
+                raise RecorderTimeoutError("aget_metric_snapshots", limit or 0.0)
+        finally:
+            self._forget(request)
         return _unwrap(request)
 
     def _ask_for_snapshots(self) -> _SnapshotRequest | None:
@@ -344,6 +357,11 @@ class RecorderCore:
             return None
         request = _SnapshotRequest(self.dispatcher.snapshots)
         return request if self.inbox.ask(request) else None
+
+    def _forget(self, request: _SnapshotRequest) -> None:
+        """Nobody waits for ``request`` any more: a hook that hangs must not let such requests pile up."""
+        if not request.reply.is_set and self._run is not None:
+            self._run.forget(request)
 
     def statistics(self) -> RecorderStatistics:
         return self.ledger.read(waiting=self.inbox.waiting, capacity=self.options.inbox.capacity)
@@ -385,7 +403,9 @@ class RecorderCore:
     def _lose_loop_at_rest(self) -> None:
         """The loop has ended; nobody can work for this recorder any more."""
         self._lost = RecorderLoopUnavailableError("the recorder's event loop has ended")
-        self.ledger.abandoned += self.inbox.abandon()
+        # In two lines: the sum must not be begun before the call, in which another thread may come through here.
+        lost = self.inbox.abandon()
+        self.ledger.abandoned += lost
         self.ledger.look_again()
 
     def _new_inbox(self) -> Inbox:

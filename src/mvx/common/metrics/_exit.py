@@ -67,6 +67,20 @@ def forget(runtime: Drainable) -> None:
 # and may still emit.  No thread may be started in here.
 @atexit.register
 def _drain() -> None:
+    deadline = time.monotonic() + EXIT_TIMEOUT
+    while True:
+        try:
+            _drain_until(deadline)
+        except SystemExit:
+            # A signal handler asks for an exit, and that is under way: a service manager tells each process of a
+            # group to end, and so does their master.  Ctrl-C goes on: somebody does not want to wait.
+            continue
+        else:
+            return
+
+
+def _drain_until(deadline: float) -> None:
+    """Shut everything down that still runs; may be begun again."""
     ends = []
     for runtime in list(_running):
         try:
@@ -75,20 +89,9 @@ def _drain() -> None:
             continue
         if ended is not None:
             ends.append((runtime, ended))
-    deadline = time.monotonic() + EXIT_TIMEOUT
     for runtime, ended in ends:
-        if not _wait(ended, deadline):
+        if not ended.wait(max(0.0, deadline - time.monotonic()), _nothing):
             emit(logging.ERROR, "the runtime was not drained in time at exit", fields=runtime.log_fields)
-
-
-def _wait(ended: OneShot[BaseException | None], deadline: float) -> bool:
-    while True:
-        try:
-            return ended.wait(max(0.0, deadline - time.monotonic()), _nothing)
-        except SystemExit:
-            # A signal handler asks for an exit, and that is under way: a service manager tells each process of a
-            # group to end, and so does their master.  Ctrl-C goes on: somebody does not want to wait.
-            continue
 
 
 def _nothing() -> None:

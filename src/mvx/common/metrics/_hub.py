@@ -90,9 +90,10 @@ class LoopHub:
         self._calls.append(callback)
         # The thread that is about to post may have been interrupted by a signal handler, which makes this call
         # and waits for it: then the post is still to be made.
-        if self._posted and self._poster != threading.get_ident():
+        me = threading.get_ident()
+        if self._posted and self._poster != me:
             return
-        self._poster = threading.get_ident()
+        self._poster = me
         self._posted = True
         try:
             self.loop.post(self._deliver)

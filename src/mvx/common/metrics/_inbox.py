@@ -177,7 +177,8 @@ class Inbox:
         self.deaf = False
         """Whether nobody will look at ``requests`` any more; later than sealed, as what was taken is still handled."""
         self._right_to_seal = [None]
-        self._taken: tuple[MetricEvent, ...] = ()
+        self._taken = 0
+        """How many of the events in ``_late`` the consumer has taken; those behind them came too late."""
         self._late = self.events
         self._claims: dict[tuple[int, int], object] = {}
         # Events that found out that the consumer is gone: their emitters are told, so they are rejected.
@@ -324,25 +325,26 @@ class Inbox:
         while self.nap is SEALING:
             time.sleep(0)
         # By identity: == would call the events' own code.
-        late = sum(waiting is event for waiting in copied(self._late)[len(self._taken) :])
+        late = sum(waiting is event for waiting in copied(self._late)[self._taken :])
         # Several threads may have put the very same object: then as many are refused as came too late,
         # each by claiming one of the late copies, which setdefault() does in one step.
         me = object()
         return not any(self._claims.setdefault((id(event), copy), me) is me for copy in range(late))
 
     def _put_in_place_of_the_oldest(self, event: MetricEvent) -> bool:
-        oldest = self.events.popleft
+        # Taken out and counted in one step of C, so that Ctrl-C cannot come between the two.
+        oldest, count = iter(self.events.popleft, None), iter(self.ledger.evicted.increment, None)
+        evict = zip(oldest, count).__next__  # noqa: B905 — neither ends
         # The event under way cannot be evicted: with a capacity of one, one more waits beside it.
         while len(self.events) >= max(1, self.hard_limit):
-            # In one step with the popleft(), as the interpreter changes threads only after a call: what
+            # In one step with the eviction, as the interpreter changes threads only after a call: what
             # is copied by the seal, which comes after the close, nobody takes away.
             if self.closed:
                 return False
             try:
-                oldest()
+                evict()
             except IndexError:
                 break
-            self.ledger.evicted.increment()
         if self.closed:
             return False
         self._append(event)
@@ -397,13 +399,16 @@ class Inbox:
             self._send, self._receive = anyio.create_memory_object_stream[None](1)
         self._bell = bell
         self.awake = True
-        self.nap = AWAKE
+        # Never over a seal: another thread may have found the loop gone.  There is no call between look and write.
+        if self.nap is UNATTENDED:
+            self.nap = AWAKE
 
     def unattend(self, bell: Callable[[], bool]) -> None:
         """The consumer that was announced will not come: tell the next producer so, by ``bell``."""
         self._bell = bell
         self.awake = False
-        self.nap = UNATTENDED
+        if self.nap is AWAKE:  # as in attend()
+            self.nap = UNATTENDED
 
     async def wait(self) -> None:
         """Sleep until woken; a checkpoint.  Cancelled is awake, too."""
@@ -467,8 +472,12 @@ class Inbox:
 
     def heal(self) -> None:
         """Make up for a wake-up that was lost, because an exception hit the producer that owed it."""
-        if not (self.awake or self.lingering) and (self.events or self.requests):
+        if self.awake or self.lingering:
+            return
+        if self.events or self.requests:
             self.wake()
+        elif not self.nap:  # the token was taken by a producer that has not rung
+            self.park()
 
     def begin_handling(self) -> None:
         """An event is taken out to be handled: it counts against the bound until it is processed."""
@@ -509,8 +518,13 @@ class Inbox:
             # First out of sight: what comes too late must not be seen waiting by statistics().
             left: deque[MetricEvent] = deque()
             self.events = left
-            self._taken = copied(self._late)
-            left.extend(self._taken)
+            taken = copied(self._late)
+            self._taken = len(taken)
+            left.extend(taken)
+            # Nobody else takes anything out of it any more; what is left there is late, and nothing is kept for ever.
+            while self._taken:
+                self._late.popleft()
+                self._taken -= 1
         finally:
             self.nap = SEALED  # also if Ctrl-C hits right here: producers wait for it
         self._shut_stream()
@@ -538,7 +552,7 @@ class Inbox:
 
         The forking thread may have been interrupted in the midst of any method, by a signal handler.
         """
-        self._taken = copied(self.events)
+        self._taken = len(self.events)
         self._late = self.events
         self._right_to_seal.clear()
         self.deaf = True

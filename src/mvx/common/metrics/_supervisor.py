@@ -283,6 +283,8 @@ class Supervisor:
                 for recorder_id, recorder in self._all_recorders().items()
                 if core_of(recorder).state in ACTIVE
             }
+            for creation in tuple(self._creations.values()):
+                stuck[creation.recorder_id] = RecorderTimeoutError("create_recorder", limit)
             self._shutdown_error = MetricsRuntimeShutdownError(
                 stuck, situation=f"its thread has not ended within {limit:g} s"
             )
