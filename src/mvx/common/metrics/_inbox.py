@@ -28,6 +28,7 @@ held up over the end of a run can never mistake the next run for its own.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -332,9 +333,10 @@ class Inbox:
         return not any(self._claims.setdefault((id(event), copy), me) is me for copy in range(late))
 
     def _put_in_place_of_the_oldest(self, event: MetricEvent) -> bool:
-        # Taken out and counted in one step of C, so that Ctrl-C cannot come between the two.
-        oldest, count = iter(self.events.popleft, None), iter(self.ledger.evicted.increment, None)
-        evict = zip(oldest, count).__next__  # noqa: B905 — neither ends
+        # Taken out and counted in one step of C, so that Ctrl-C cannot come between the two; and without a
+        # sentinel, which would be compared with the event.
+        oldest = map(deque.popleft, itertools.repeat(self.events))
+        evict = zip(oldest, self.ledger.evicted).__next__  # noqa: B905 — neither ends
         # The event under way cannot be evicted: with a capacity of one, one more waits beside it.
         while len(self.events) >= max(1, self.hard_limit):
             # In one step with the eviction, as the interpreter changes threads only after a call: what

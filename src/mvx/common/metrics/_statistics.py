@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import attrs
 
@@ -69,6 +69,10 @@ class AtomicCounter:
     def __init__(self) -> None:
         self._steps = itertools.count()
         self.increment = self._steps.__next__
+
+    def __iter__(self) -> Iterator[int]:
+        """Return an iterator of which each step counts one."""
+        return self._steps
 
     def value(self) -> int:
         """Return how often :attr:`increment` was called."""
