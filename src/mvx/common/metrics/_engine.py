@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -12,7 +12,7 @@ from anyio.from_thread import BlockingPortal
 
 from ._backends import LoopGoneError
 from ._fork import never_finalise
-from ._hosting import GroupHome
+from ._hosting import GroupHome, Main
 from ._hub import LoopHub, hub_of
 from ._waiting import OneShot, current_loop
 
@@ -57,7 +57,7 @@ class Engine:
         """Start the thread, without waiting."""
         self.thread.start()
 
-    def submit(self, function: Callable[[], Awaitable[None]], *, name: str) -> None:
+    def submit(self, function: Main, *, name: str) -> None:
         """Run ``function()``, which must let nothing out, in the task group; from any thread, without waiting.
 
         :raises LoopGoneError: if the loop has ended

@@ -6,8 +6,8 @@ end the actor.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar, copy_context
 from typing import Any, Protocol
 
 import attrs
@@ -18,7 +18,7 @@ from ._hub import LoopHub, hub_of
 from ._interpreter import REFUSAL, in_subinterpreter
 from .errors import RecorderLoopUnavailableError
 
-Main = Callable[[], Awaitable[None]]
+Main = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Home(Protocol):
@@ -99,6 +99,7 @@ class GroupHome:
     def __init__(self, hub: LoopHub, task_group: TaskGroup, *, shielded: bool) -> None:
         self._hub = hub
         self._task_group = task_group
+        self._context = copy_context()
         self.shielded = shielded
 
     def hub(self) -> LoopHub:
@@ -114,12 +115,22 @@ class GroupHome:
             finally:
                 ended()
 
+        protected = self._hub.loop.protected(body)
+        made: list[Coroutine[Any, Any, None]] = []
+
+        def new_body() -> Coroutine[Any, Any, None]:
+            made.append(protected())
+            return made[-1]
+
         def spawn() -> None:
             try:
-                self._task_group.start_soon(self._hub.loop.protected(body), name=name)
+                # In the context of whoever opened the group: that of a restart's caller would be kept alive.
+                self._context.copy().run(lambda: self._task_group.start_soon(new_body, name=name))
             except RecursionError:
                 raise
-            except RuntimeError:  # the group is closed
+            except RuntimeError:  # the group is closed, which anyio may find out when it has made the coroutine
+                for coroutine in made:
+                    coroutine.close()
                 ended()
 
         if self._hub.loop.in_task():

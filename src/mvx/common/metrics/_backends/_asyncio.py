@@ -86,7 +86,7 @@ class AsyncioLoop:
             coroutine.close()
             raise LoopGoneError from exc
         self._tasks.add(task)
-        task.add_done_callback(finished)
+        task.add_done_callback(finished, context=self._context)  # else asyncio keeps a copy of the caller's
 
     def protected(self, main: Main) -> Main:
         return main  # Ctrl-C is the runner's business, which cancels the main task
