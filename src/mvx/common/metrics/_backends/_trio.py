@@ -16,23 +16,27 @@ from ._contract import EventLoop, LoopGoneError, Main
 _known: WeakValueDictionary[int, TrioLoop] = WeakValueDictionary()
 
 
-class _Bell:
-    """A pair of sockets: whoever writes to the one wakes the task that reads from the other; nobody ever waits.
+class _BellSocket(socket.socket):
+    """Closed only when nobody refers to it any more, and meant to be, so without a warning.
 
-    Closed only when nobody refers to it any more: a thread may be about to write, and by then the
-    system might have given the number of a closed socket to somebody else.
+    A thread may be about to write to it, and the system might have given its number to somebody else.
     """
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Bell:
+    """A pair of sockets: whoever writes to the one wakes the task that reads from the other; nobody ever waits."""
 
     __slots__ = ("_reader", "_writer")
 
     def __init__(self) -> None:
-        self._reader, self._writer = socket.socketpair()
+        self._reader, self._writer = (_BellSocket(fileno=end.detach()) for end in socket.socketpair())
         self._reader.setblocking(False)
         self._writer.setblocking(False)
-
-    def __del__(self) -> None:
-        self._reader.close()
-        self._writer.close()
 
     def ring(self) -> None:
         try:
