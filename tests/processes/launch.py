@@ -7,6 +7,7 @@ the test fails with everything that was printed.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -14,6 +15,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +27,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0
 """Seconds that a program may take; none comes near when all is well."""
+
+BACKENDS = tuple(name for name in ("asyncio", "uvloop", "trio") if importlib.util.find_spec(name))
+"""The names of the backends that are installed, which are a program's first argument."""
+NATIVE = tuple(name for name in BACKENDS if name != "uvloop")
+"""The same without uvloop, for what an event loop of asyncio's own kind has no part in."""
 
 _FLAGS = (
     # Development mode: forgotten loops, sockets and tasks complain, and SIGABRT shows every thread.
@@ -82,9 +90,14 @@ class Outcome:
 
 
 def _environment(name: str) -> dict[str, str]:
-    """The process's own, without the tracer where signals come thick and fast: it takes a lock that they deadlock on."""
+    """The process's own, without the tracer where signals come thick and fast: it takes a lock that they deadlock on.
+
+    Nor does it work in sub-interpreters.
+    """
     environment = dict(os.environ)
-    if name.startswith(("interrupt", "reentry")):
+    # However the program is started, it finds this directory.
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
+    if name.startswith(("interrupt", "reentry", "signals", "subinterpreter")):
         environment.pop("COVERAGE_PROCESS_CONFIG", None)
         environment.pop("COVERAGE_PROCESS_START", None)
     return environment
@@ -93,12 +106,15 @@ def _environment(name: str) -> dict[str, str]:
 class Running:
     """A program under way."""
 
-    def __init__(self, name: str, *arguments: object) -> None:
-        words = (f"tests.processes.programs.{name}", *map(str, arguments))
+    def __init__(self, name: str, *arguments: object, start: Sequence[str] | None = None) -> None:
+        """Start ``programs/<name>.py`` with ``arguments``; ``start`` is how to tell the interpreter, instead of ``-m``."""
+        if start is None:
+            start = (*_FLAGS, "-m", f"tests.processes.programs.{name}")
+        words = (*start, *map(str, arguments))
         self.program = " ".join(words)
         self._begun = time.monotonic()
         self._process = subprocess.Popen(
-            (sys.executable, *_FLAGS, "-m", *words),
+            (sys.executable, *words),
             cwd=ROOT,
             env=_environment(name),
             stdin=subprocess.DEVNULL,
@@ -130,6 +146,20 @@ class Running:
             pytest.fail(f"other words on stderr than {stderr!r} from {outcome}")
         return outcome
 
+    @property
+    def pid(self) -> int:
+        """The program's own process id, not a child's."""
+        return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the program itself has ended; a child of it may still run."""
+        return self._process.poll() is not None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the program alone, not to its children."""
+        self._process.send_signal(number)
+
     def abandon(self) -> None:
         """Kill the program if it still runs; for a test that ended before it."""
         if self._process.poll() is None:
@@ -159,3 +189,22 @@ def run_program(
 ) -> Outcome:
     """Run ``programs/<name>.py`` with ``arguments`` and return what it printed; see :meth:`Running.finish`."""
     return Running(name, *arguments).finish(returncode=returncode, stderr=stderr, deadline=deadline)
+
+
+def run_on(
+    backends: Sequence[str],
+    name: str,
+    *arguments: object,
+    returncode: int = 0,
+    stderr: str = "",
+    deadline: float = DEADLINE,
+    start: Sequence[str] | None = None,
+) -> list[Outcome]:
+    """Run a program on several backends, side by side, and return the outcomes in the order of ``backends``."""
+    with ExitStack() as stack:
+        programs = []
+        for backend in backends:
+            program = Running(name, backend, *arguments, start=start)
+            stack.callback(program.abandon)
+            programs.append(program)
+        return [program.finish(returncode=returncode, stderr=stderr, deadline=deadline) for program in programs]

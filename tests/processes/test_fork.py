@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mvx.common.metrics import OverflowPolicy
-from tests.processes.launch import Outcome, run_program
+from tests.conftest import Effort, Tally
+from tests.processes.launch import BACKENDS, NATIVE, Outcome, run_on, run_program, traceback_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -98,12 +99,12 @@ def test_pending_events_belong_to_the_parent(backend_name: str, policy: Overflow
     assert stopped["abandoned"] == stopped["pending"] == 0
 
 
-@pytest.mark.parametrize("place", ["thread", "hook"])
+@pytest.mark.parametrize("place", ["thread", "hook", "metric"])
 def test_a_fork_outside_the_main_thread(backend_name: str, place: str) -> None:
     """A child forked by another thread, even by the runtime's own, uses the runtime and shuts it down."""
     outcome = run_program("fork_elsewhere", backend_name, place)
     assert all_zero(outcome.one("at fork", "child"))
-    inherited = 11 if place == "hook" else 10
+    inherited = 10 if place == "thread" else 11
     assert outcome.one("snapshot", "child")["total"] == inherited + 40
     assert exact(outcome.one("stopped", "child"), 40)
     assert outcome.one("child ended")["code"] == 0
@@ -136,11 +137,12 @@ def test_a_child_that_ends_while_its_recorder_starts(backend_name: str, ending: 
     assert exact(outcome.one("stopped"), 10)
 
 
-def test_forks_in_the_midst_of_everything(backend_name: str) -> None:
+def test_forks_in_the_midst_of_everything(backend_name: str, effort: Effort, tally: Tally) -> None:
     """However busy the other threads are at the fork, each child works and the parent's count stays exact."""
-    outcome = run_program("fork_busy", backend_name)
-    assert [r["code"] for r in outcome.all("child ended")] == [0] * 4
-    for number in range(4):
+    children = effort(4, 100)
+    outcome = run_program("fork_busy", backend_name, children, deadline=20 + children)
+    assert [r["code"] for r in outcome.all("child ended")] == [0] * children
+    for number in range(children):
         role = f"child {number}"
         assert all_zero(outcome.one("at fork", role))
         assert outcome.one("counted", role)["events"] == 100
@@ -150,9 +152,10 @@ def test_forks_in_the_midst_of_everything(backend_name: str) -> None:
     assert end["offered"] == end["accepted"] + end["dropped"]
     assert end["accepted"] == end["processed"]
     assert end["pending"] == end["rejected"] == end["evicted"] == end["abandoned"] == 0
+    tally("forks while threads emit, create and remove", children)
 
 
-@pytest.mark.parametrize("place", ["inside", "outside"])
+@pytest.mark.parametrize("place", ["inside", "block", "outside"])
 def test_a_recorder_of_a_loop_stays_in_the_parent(backend_name: str, place: str) -> None:
     """In a child forked inside or outside its loop, a recorder made by hand says that its loop is gone; nothing hangs."""
     outcome = run_program("fork_loop", backend_name, place)
@@ -166,19 +169,241 @@ def test_a_recorder_of_a_loop_stays_in_the_parent(backend_name: str, place: str)
     statistics = outcome.one("statistics", "child")
     assert statistics["status"] == "FAILURE"
     assert (statistics["offered"], statistics["rejected"]) == (1, 1)
-    assert hooks(outcome, "child") == []
+    if place == "outside":
+        # The child may run a loop of its own, and make recorders there.
+        assert hooks(outcome, "child") == ["starting", "stopped"]
+        assert exact(outcome.one("stopped", "child"), 30)
+    else:
+        assert hooks(outcome, "child") == []
 
     assert outcome.one("child ended")["code"] == 0
     assert outcome.one("end")["success"]
     assert exact(outcome.one("stopped"), 20)
 
 
-@pytest.mark.parametrize("forgotten", ["shut down", "forget"])
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_multiprocessing(backend_name: str, method: str, forgotten: str) -> None:
-    """A forked process uses the runtime that it inherits, a spawned one its own; forgetting the shutdown costs nothing."""
-    outcome = run_program("fork_multiprocessing", backend_name, method, forgotten)
+# --- a child's end -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ending", "code"), [("killed", -9), ("sigterm", -15), ("exception", 1)])
+def test_a_childs_sudden_end_is_its_own_affair(ending: str, code: int) -> None:
+    """The parent loses nothing; a child that dies of an exception has drained before, one that is killed has not."""
+    stderr = traceback_of("RuntimeError: on purpose") if ending == "exception" else ""
+    for outcome in run_on(NATIVE, "fork_ends", ending, stderr=stderr):
+        assert outcome.one("child ended")["code"] == code
+        assert exact(outcome.one("stopped"), 20)
+        if ending == "exception":
+            assert exact(outcome.one("stopped", "child"), 10)
+        else:
+            assert outcome.all("stopped", "child") == []
+
+
+@pytest.mark.parametrize("place", ["thread", "atexit"])
+def test_a_child_that_begins_when_it_is_about_to_end(place: str) -> None:
+    """Where Python starts a thread no more, the first use is refused and counted; elsewhere it works; nothing hangs."""
+    for outcome in run_on(NATIVE, "fork_late", place):
+        assert outcome.one("child ended")["code"] == 0
+        used = outcome.one("used", "child")
+        assert used["seconds"] < 5
+        refusals = outcome.all("refused", "child")
+        assert used["offered"] == 10
+        if refusals:
+            assert used["rejected"] == len(refusals) == 10
+            assert {(r["error"], r["cause"]) for r in refusals} == {
+                ("RecorderInvalidStateError", "RecorderLoopUnavailableError")
+            }
+            assert outcome.one("not created", "child")["error"] == "MetricsRuntimeLoopUnavailableError"
+            assert outcome.all("stopped", "child") == []
+        else:
+            assert exact(used, 10)
+            # Which of the two stops first is nobody's business.
+            assert sorted(r["accepted"] for r in outcome.all("stopped", "child")) == [0, 10]
+        assert exact(outcome.one("stopped"), 0)
+
+
+def test_what_had_ended_before_the_fork() -> None:
+    """A stopped recorder is stopped in the child, too, and starts again there; what had failed or closed stays so."""
+    failed = r"_on_stopped\(\) failed\n" + traceback_of("RuntimeError: on purpose")
+    for outcome in run_on(NATIVE, "fork_stopped", stderr=failed):
+        for name, state in (("stopped", "STOPPED"), ("failed", "FAILURE"), ("left", "STOPPED")):
+            at_fork = outcome.one(f"{name} at fork", "child")
+            assert all_zero(at_fork)
+            assert (at_fork["state"], at_fork["total"]) == (state, 10)
+            assert outcome.one(f"{name} refuses", "child")["error"] == "RecorderInvalidStateError"
+        assert outcome.one("restart", "child")["success"]
+        assert outcome.one("total", "child")["total"] == 15
+        assert not outcome.one("failed restart", "child")["success"]
+        assert not outcome.one("left restart", "child")["success"]
+        assert outcome.one("closed", "child")["error"] == "MetricsRuntimeInvalidStateError"
+        (stopped,) = outcome.all("stopped", "child")
+        # The event that was refused is the child's own; a restart goes on counting.
+        assert (stopped["offered"], stopped["rejected"]) == (6, 1)
+        assert stopped["accepted"] == stopped["processed"] == 5
+        assert outcome.one("child ended")["code"] == 0
+        assert outcome.one("restart")["success"]
+        assert exact(outcome.all("stopped")[-1], 11)
+
+
+# --- who handles what ----------------------------------------------------------------------------
+
+
+def test_each_event_is_handled_by_one_process(effort: Effort, tally: Tally) -> None:
+    """Forks of forks while a thread emits: each process handles the events that it has emitted, in order, each once."""
+    generations = effort(4, 25)
+    for outcome in run_on(BACKENDS, "fork_ids", generations, deadline=40 + generations):
+        for generation in range(generations):
+            role = f"generation {generation}" if generation else "main"
+            assert outcome.one("numbers", role) == {
+                "role": role,
+                "what": "numbers",
+                "exact": True,
+                "handled": 1000,
+            }
+            assert exact(outcome.one("end", role), 1000)
+            if generation + 1 < generations:
+                assert outcome.one("child ended", role)["code"] == 0
+    tally("generations of forks", generations * len(BACKENDS))
+
+
+@pytest.mark.parametrize("way", ["plain", "preexec"])
+def test_starting_other_programs(way: str) -> None:
+    """``subprocess`` disturbs neither the stream of events nor the program, with code between fork and exec or without."""
+    for outcome in run_on(NATIVE, "fork_exec", way):
+        assert [(r["code"], r["said"]) for r in outcome.all("program")] == [(0, "hello")] * 5
+        end = outcome.one("end")
+        assert end["offered"] == end["calls"] == end["accepted"] + end["dropped"]
+        assert end["accepted"] == end["processed"]
+        assert end["pending"] == end["rejected"] == end["evicted"] == end["abandoned"] == 0
+
+
+# --- a fork in the midst of a call ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("emitter", ["asleep", "lingering"])
+def test_a_handler_that_forks_in_an_emit_and_stays(emitter: str, tally: Tally) -> None:
+    """At whatever step the signal strikes, the child uses the runtime inside the handler, and ends it."""
+    for outcome in run_on(NATIVE, "fork_in_emit", "stay", emitter, deadline=60):
+        assert outcome.all("wrong") == []
+        children = outcome.all("end", "child")
+        for child in children:
+            assert exact(child, 20)
+            assert child["total"] == 20
+            assert child["flushed"]
+        end = outcome.one("end")
+        assert len(children) == end["steps"] > 10
+        assert exact(end, end["emitted"])
+        assert end["total"] == end["emitted"]
+        tally("forks at a step of an emit", end["steps"])
+
+
+@pytest.mark.parametrize("emitter", ["asleep", "lingering"])
+def test_a_handler_that_forks_in_an_emit_and_returns(emitter: str, tally: Tally) -> None:
+    """The emit ends well in both processes; accepted before the fork, the event is the parent's alone, else each one's own."""
+    for outcome in run_on(NATIVE, "fork_in_emit", "return", emitter, deadline=60):
+        assert outcome.all("wrong") == []
+        children = outcome.all("end", "child")
+        appended = False
+        for child in children:
+            appended = appended or ("_inbox" in child["where"] and child["where"].endswith("append"))
+            assert child["error"] is None
+            assert exact(child, 20 if appended else 21), child["where"]
+            assert child["flushed"]
+        assert appended
+        end = outcome.one("end")
+        assert len(children) == end["steps"] > 10
+        assert exact(end, end["emitted"])
+        assert end["total"] == end["emitted"]
+        tally("forks at a step of an emit", end["steps"])
+
+
+def test_forks_by_signals_at_any_moment(effort: Effort, tally: Tally) -> None:
+    """The same with real signals, in emits and in waits for a flush."""
+    forks = effort(5, 200)
+    for outcome in run_on(BACKENDS, "fork_storm", forks, deadline=40 + forks):
+        assert outcome.all("wrong") == []
+        end = outcome.one("end")
+        assert end["forks"] == forks
+        assert exact(end, end["calls"])
+        tally("forks by signal handlers", forks)
+
+
+def told(outcome: Outcome) -> dict[str, Any]:
+    """What the child of the program fork_waits was told, soon."""
+    waited = outcome.one("waited", "child")
+    assert waited["seconds"] < 4
     assert outcome.one("child ended")["code"] == 0
-    assert exact(outcome.one("stopped"), 30)
-    assert hooks(outcome, "child") == ["starting", "stopped"]
-    assert exact(outcome.one("stopped", "child"), 40)
+    return waited
+
+
+@pytest.mark.parametrize("operation", ["start", "stop", "flush"])
+def test_a_handle_of_the_parents_tells_the_child(operation: str) -> None:
+    """The child that waits for an operation under way at the fork is told that it stayed in the parent, where it goes on."""
+    for outcome in run_on(NATIVE, "fork_waits", operation):
+        assert told(outcome)["error"] == "RecorderLoopUnavailableError"
+        assert outcome.one("parent")["success"]
+        assert outcome.one("end")["runtime"] == "CLOSED"
+
+
+@pytest.mark.parametrize(
+    ("call", "errors"),
+    [
+        ("snapshots", {None, "RecorderLoopUnavailableError"}),
+        ("creation", {"MetricsRuntimeRecorderStartupError"}),
+        ("shutdown", {None}),
+    ],
+)
+def test_a_handler_that_forks_in_a_wait_and_returns(call: str, errors: set[str | None]) -> None:
+    """In the child, the wait that was interrupted ends at once; in the parent, it ends as ever."""
+    for outcome in run_on(NATIVE, "fork_waits", call):
+        assert told(outcome)["error"] in errors
+        assert outcome.one("waited")["error"] is None
+        assert outcome.one("end")["runtime"] == "CLOSED"
+
+
+@pytest.mark.parametrize("moment", ["making", "coming-up"])
+def test_a_fork_while_another_thread_starts_the_runtime(moment: str) -> None:
+    """In the child it has not been started, and may be; in the parent the start goes on."""
+    for outcome in run_on(NATIVE, "fork_midst", moment):
+        assert outcome.one("runtime", "child")["status"] == "VIRGIN"
+        assert outcome.one("snapshot", "child")["total"] == 40
+        assert exact(outcome.one("stopped", "child"), 40)
+        assert outcome.one("shut down", "child")["status"] == "CLOSED"
+        assert outcome.one("child ended")["code"] == 0
+        assert exact(outcome.one("end"), 10)
+        assert outcome.one("end")["runtime"] == "CLOSED"
+
+
+@pytest.mark.parametrize("moment", ["creating", "removing"])
+def test_a_fork_while_another_thread_creates_or_removes(moment: str) -> None:
+    """In the child the id is free; in the parent the call ends as if nothing had been."""
+    for outcome in run_on(NATIVE, "fork_midst", moment):
+        runtime = outcome.one("runtime", "child")
+        assert (runtime["status"], runtime["ids"]) == ("RUNNING", [])
+        assert outcome.one("snapshot", "child")["total"] == 40
+        assert exact(outcome.one("stopped", "child"), 40)
+        assert outcome.one("child ended")["code"] == 0
+        assert exact(outcome.one("end"), 10)
+        assert hooks(outcome, "main") == ["starting", "stopped"]
+
+
+def test_a_fork_while_another_thread_shuts_down() -> None:
+    """In the child the runtime is closed: events are refused and counted; in the parent it drains to the end."""
+    for outcome in run_on(NATIVE, "fork_midst", "stopping"):
+        assert outcome.one("runtime", "child")["status"] == "CLOSED"
+        refused = outcome.one("refused", "child")
+        assert (refused["error"], refused["cause"]) == ("RecorderInvalidStateError", "RecorderLoopUnavailableError")
+        assert outcome.one("total", "child")["total"] == 10
+        end = outcome.one("end", "child")
+        assert (end["offered"], end["rejected"], end["accepted"]) == (1, 1, 0)
+        assert end["seconds"] < 4
+        assert outcome.one("child ended")["code"] == 0
+        assert exact(outcome.one("end"), 10)
+        assert outcome.one("end")["runtime"] == "CLOSED"
+
+
+def test_a_fork_while_another_thread_holds_every_lock() -> None:
+    """Nobody in the child will ever release them, and nothing there needs them."""
+    for outcome in run_on(NATIVE, "fork_midst", "locked"):
+        assert outcome.one("snapshot", "child")["total"] == 50
+        assert exact(outcome.one("end", "child"), 42)
+        assert outcome.one("child ended")["code"] == 0
+        assert exact(outcome.one("end"), 20)

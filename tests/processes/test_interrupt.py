@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from tests.processes.launch import CTRL_C, run_program
+from tests.conftest import Effort, Tally
+from tests.processes.launch import BACKENDS, CTRL_C, NATIVE, run_on, run_program
 
 
 @pytest.mark.parametrize("ending", ["forgotten", "block"])
@@ -35,6 +36,52 @@ def test_a_second_ctrl_c_ends_a_slow_drain(backend_name: str) -> None:
     assert [r["what"] for r in outcome.reports] == ["starting", "interrupted", "draining"]
     # The time limit of a drain at exit is several times that.
     assert outcome.seconds < 10
+
+
+def test_ctrl_c_ends_the_wait_for_a_shutdown() -> None:
+    """Whoever does not want to wait for the drain is not made to wait for it at the exit either."""
+    for outcome in run_on(NATIVE, "interrupt", "shutdown", returncode=-signal.SIGINT, stderr=CTRL_C):
+        assert [r["what"] for r in outcome.reports] == ["starting", "draining", "interrupted"]
+        assert outcome.one("interrupted")["state"] == "STOPPING"
+        assert outcome.seconds < 10
+
+
+def test_ctrl_c_ends_the_wait_for_a_creation() -> None:
+    """The creation is given up; the exit drains what there is."""
+    for outcome in run_on(NATIVE, "interrupt", "creation", returncode=-signal.SIGINT, stderr=CTRL_C):
+        assert [r["what"] for r in outcome.reports] == ["starting", "creating", "interrupted", "stopped"]
+        assert outcome.one("interrupted")["state"] == "RUNNING"
+        stopped = outcome.one("stopped")
+        assert stopped["offered"] == stopped["accepted"] == stopped["processed"] == stopped["total"] == 1
+
+
+@pytest.mark.parametrize("place", ["hook", "loop"])
+@pytest.mark.parametrize("home", ["loop", "stop", "block"])
+def test_a_second_ctrl_c_while_a_recorder_of_a_loop_drains(home: str, place: str) -> None:
+    """asyncio ends the drain, trio holds the interrupt back until its end, which is bounded; every event is accounted for."""
+    for outcome in run_on(BACKENDS, "interrupt_twice", home, place, stderr=r"(?s).*"):
+        end, stopped = outcome.one("end"), outcome.one("stopped")
+        assert end["state"] in ("FAILURE", "CANCELLED", "STOPPED")
+        assert end["offered"] == end["accepted"] == 10
+        assert end["processed"] == end["total"]
+        assert end["processed"] + end["abandoned"] == 10
+        assert end["pending"] == end["rejected"] == 0
+        # Cut once by the second Ctrl-C, and once more by the end of the loop or of the time.
+        assert end["processed"] == end["hook_errors"] in (1, 2)
+        assert stopped["abandoned"] == end["abandoned"]
+        # Far less than the time limit of the drain is, but under trio.
+        assert outcome.one("interrupted")["seconds"] < 15
+
+
+@pytest.mark.parametrize("kind", ["ctrl-c", "ctrl-c twice"])
+def test_ctrl_c_at_any_moment(kind: str, effort: Effort, tally: Tally) -> None:
+    """In the midst of emits nothing is lost; again in the midst of the drain, it ends the process."""
+    rounds = effort(5, 100)
+    ignored = rf"(?:Exception ignored [^\n]* atexit callback[^\n]*\n{CTRL_C})*"
+    stderr = ignored if kind == "ctrl-c twice" else ""
+    for outcome in run_on(BACKENDS, "signals_storm", kind, rounds, stderr=stderr, deadline=40 + rounds):
+        assert outcome.reports == [{"role": "main", "what": "rounds", "ended": rounds}]
+        tally("Ctrl-C during a drain" if kind == "ctrl-c twice" else "Ctrl-C while emitting", rounds)
 
 
 @pytest.mark.parametrize("place", ["task", "hook", "block"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.processes.launch import run_program
+from tests.processes.launch import BACKENDS, run_on, run_program
 
 LOST = ("RecorderInvalidStateError", "RecorderLoopUnavailableError")
 CANCELLED = ("RecorderInvalidStateError", "RecorderDispatcherCancelledError")
@@ -67,6 +67,46 @@ def test_a_loop_between_two_runs(asyncio_name: str, linger: int) -> None:
     assert outcome.one("last snapshot")["total"] == 20
     stopped = outcome.one("stopped")
     assert stopped["accepted"] == stopped["processed"] == 20
+
+
+def test_a_loop_that_died(asyncio_name: str) -> None:
+    """Killed by a callback, the loop might be run again: events wait in bounds, nobody waits for ever; closed, it is lost."""
+    outcome = run_program("lost_loop", asyncio_name, "died")
+    assert outcome.one("died")["error"] == "SystemExit"
+    assert outcome.one("too many")["error"] == "RecorderQueueOverflowError"
+    assert outcome.all("snapshot")[0]["total"] == 10
+    still = outcome.one("still")
+    assert still["status"] == "RUNNING"
+    assert (still["accepted"], still["processed"], still["pending"], still["rejected"]) == (14, 10, 4, 1)
+    assert [t["ended"] for t in outcome.all("thread")] == [True, True]
+    for what in ("first", "second"):
+        assert (outcome.one(what)["error"], outcome.one(what)["cause"]) == LOST
+    for operation in outcome.all("operation"):
+        assert (operation["error"], operation["cause"]) == LOST
+    end = outcome.one("end")
+    assert end["status"] == "FAILURE"
+    assert (end["offered"], end["accepted"], end["rejected"]) == (17, 14, 3)
+    assert (end["processed"], end["pending"], end["abandoned"]) == (10, 0, 4)
+
+
+def test_a_trio_run_that_died() -> None:
+    """A crash of trio itself cancels the recorder, which drains and says so."""
+    for outcome in run_on([name for name in BACKENDS if name == "trio"], "lost_loop", "died"):
+        assert outcome.one("died")["error"] == "TrioInternalError"
+        assert outcome.one("thread")["ended"]
+        for what in ("first", "second"):
+            assert (outcome.one(what)["error"], outcome.one(what)["cause"]) in (LOST, CANCELLED)
+        end = outcome.one("end")
+        assert (end["offered"], end["accepted"], end["rejected"]) == (12, 10, 2)
+        assert (end["processed"], end["pending"], end["abandoned"]) == (10, 0, 0)
+
+
+def test_a_loop_that_is_replaced() -> None:
+    """However many loops come one after another, a recorder knows its own: on the next, the old one refuses, a new one works."""
+    for outcome in run_on(BACKENDS, "lost_loop", "replaced"):
+        assert [r["total"] for r in outcome.all("new")] == [20] * 20
+        assert len(outcome.all("old")) == 19
+        assert {(r["error"], r["cause"]) for r in outcome.all("old")} <= {LOST, CANCELLED}
 
 
 @pytest.mark.parametrize("way", ["closed-unused", "left"])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mvx.common.metrics import OverflowPolicy
+from tests.conftest import Effort, Tally
 from tests.processes.launch import run_program
 
 Check = Callable[[dict[str, Any]], None]
@@ -50,20 +51,25 @@ def check_in_full(end: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("source", ["signal", "signal-on-loop", "finalizer"])
-def test_emitting_in_the_midst_of_emitting(backend_name: str, source: str) -> None:
+def test_emitting_in_the_midst_of_emitting(backend_name: str, source: str, effort: Effort, tally: Tally) -> None:
     """No deadlock under any policy, and the ledger balances to the event."""
-    outcome = run_program("reentry", backend_name, source, deadline=60)
+    times = effort(1, 20)
+    outcome = run_program("reentry", backend_name, source, times, deadline=60 * times)
     for policy, check_policy in CHECKS.items():
         (end,) = [r for r in outcome.all("emitted") if r["policy"] == policy]
         check_in_full(end)
         check_policy(end)
     assert len(outcome.all("stopped")) == len(CHECKS)
+    inside = "finalizers" if source == "finalizer" else "signal handlers"
+    tally(f"emits by {inside} in the midst of an emit", sum(r["nested"] for r in outcome.all("emitted")))
 
 
-def test_reading_the_ledger_in_the_midst_of_reading_it(backend_name: str) -> None:
+def test_reading_the_ledger_in_the_midst_of_reading_it(backend_name: str, effort: Effort, tally: Tally) -> None:
     """A handler that emits to a sleeping recorder and reads its statistics, too, spoils no reading of the ledger."""
-    outcome = run_program("reentry", backend_name, "signal-idle")
+    times = effort(1, 20)
+    outcome = run_program("reentry", backend_name, "signal-idle", times, deadline=30 * times)
     for policy in OverflowPolicy:
         (end,) = [r for r in outcome.all("emitted") if r["policy"] == policy]
         check_in_full(end)
         assert end["wrong"] == 0
+    tally("readings of the ledger by signal handlers", sum(r["nested"] for r in outcome.all("emitted")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
@@ -9,11 +10,15 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import attrs
 
-from mvx.common.metrics import MetricsRecorder, MetricsRuntime
+import mvx.common.metrics
+from mvx.common.metrics import MetricsRecorder, MetricsRuntime, _exit, _supervisor
+from mvx.common.metrics._engine import Engine
 from tests.support import Count
 
 DEADLINE = 15.0
@@ -89,6 +94,24 @@ def shorten_bounds(seconds: float) -> None:
                     setattr(module, bound, seconds)
 
 
+def use_engine(kind: type[Engine]) -> None:
+    """Have every runtime work with another engine."""
+    _supervisor.Engine = kind  # type: ignore[attr-defined] # because it is not exported
+
+
+def after_the_drain(callback: Callable[[], object]) -> None:
+    """Call ``callback`` at the exit when the library has drained, as if registered before the library's import."""
+    atexit.unregister(_exit._drain)
+    atexit.register(callback)
+    atexit.register(_exit._drain)
+
+
+def total_of(recorder: MetricsRecorder) -> int:
+    """Return what a Witness has counted, by a snapshot: when everything accepted so far has been processed."""
+    total: int = recorder.get_metric_snapshots()["witnessed"]["dimensions"]["total"]
+    return total
+
+
 def interrupt_main_thread() -> None:
     """Press Ctrl-C; the interpreter may take note a moment later."""
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
@@ -97,6 +120,41 @@ def interrupt_main_thread() -> None:
 def exit_code_of(pid: int) -> int:
     """Wait for a child and return its exit code, negative for a signal."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+class AtStep:
+    """Calls ``action`` once, at the n-th step of a block, where the interpreter would call a signal handler.
+
+    That is at the call of a function of Python, and after one of C.  Only the library counts, and what in the
+    event loops wakes them.
+    """
+
+    FILES = (
+        str(Path(mvx.common.metrics.__file__).parent),
+        *(str(Path("trio/_core") / name) for name in ("_entry_queue.py", "_wakeup_socketpair.py")),
+        *(str(Path("asyncio") / name) for name in ("base_events.py", "selector_events.py")),
+    )
+
+    def __init__(self, n: int, action: Callable[[], object]) -> None:
+        self.where: str | None = None
+        """Where that was; None if the block had no n steps."""
+        self._left = n
+        self._action = action
+
+    def __enter__(self) -> None:
+        sys.setprofile(self._look)
+
+    def __exit__(self, *exc_info: object) -> None:
+        sys.setprofile(None)
+
+    def _look(self, frame: FrameType, event: str, function: object) -> None:
+        if event in ("call", "c_return") and any(name in frame.f_code.co_filename for name in self.FILES):
+            self._left -= 1
+            if self._left == 0:
+                sys.setprofile(None)
+                name = getattr(function, "__name__", "")
+                self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {event} {name}".rstrip()
+                self._action()
 
 
 class Witness(MetricsRecorder):

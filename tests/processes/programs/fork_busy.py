@@ -5,10 +5,18 @@ import sys
 import threading
 
 from mvx.common.metrics import MetricsRecorder
-from tests.processes.programs.common import Witness, become, exit_code_of, new_runtime, report, report_statistics
+from tests.processes.programs.common import (
+    VARIANT,
+    Witness,
+    become,
+    exit_code_of,
+    new_runtime,
+    report,
+    report_statistics,
+)
 from tests.support import Count, Tick
 
-CHILDREN = 4
+CHILDREN = int(VARIANT)
 EMITTERS = 2
 
 done = threading.Event()

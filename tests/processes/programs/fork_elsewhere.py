@@ -15,7 +15,7 @@ from tests.processes.programs.common import (
     report,
     report_statistics,
 )
-from tests.support import Tick
+from tests.support import Count, Tick
 
 
 def fork() -> None:
@@ -37,6 +37,15 @@ def fork() -> None:
         os._exit(0)
 
 
+class ForkingMetric(Count):
+    """Forks where the runtime's thread is in the midst of a batch."""
+
+    def handle_event(self, event: MetricEvent) -> bool:
+        if event is SIGNAL:
+            fork()
+        return super().handle_event(event)
+
+
 class Forking(Witness):
     async def _on_metric_changed(self, *, metric: Metric, event: MetricEvent) -> None:
         if event is SIGNAL:
@@ -45,11 +54,13 @@ class Forking(Witness):
 
 SIGNAL = Tick(-1)
 runtime = new_runtime()
-recorder = runtime.create_recorder("r", factory=Forking)
+recorder = runtime.create_recorder("r", factory=Forking if VARIANT == "hook" else Witness)
+if VARIANT == "metric":
+    recorder.register_metric(ForkingMetric("forking"))
 for number in range(10):
     recorder.register_event(Tick(number))
 recorder.flush().wait(DEADLINE)
-if VARIANT == "hook":
+if VARIANT in ("hook", "metric"):
     recorder.register_event(SIGNAL)
     recorder.flush().wait(DEADLINE)
 else:

@@ -1,6 +1,7 @@
-"""Ways of a child to end: without having used the runtime, or with ``os._exit`` in the midst of using it."""
+"""Ways of a child to end: without having used the runtime, or without a word in the midst of using it."""
 
 import os
+import signal
 import sys
 import time
 
@@ -24,6 +25,12 @@ if child == 0:
         sys.exit(5)
     for number in range(10):
         recorder.register_event(Tick(number))
+    if VARIANT == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if VARIANT == "sigterm":
+        os.kill(os.getpid(), signal.SIGTERM)
+    if VARIANT == "exception":
+        raise RuntimeError("on purpose")
     os._exit(5)
 
 forked_at = time.monotonic()

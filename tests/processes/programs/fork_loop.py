@@ -26,6 +26,13 @@ def emit() -> None:
         recorder.register_event(Tick(n))
 
 
+async def live_anew() -> None:
+    """On a loop of the child's own."""
+    async with Witness("own") as own:
+        for n in range(30):
+            own.register_event(Tick(n))
+
+
 def use_in_the_child() -> None:
     become("child")
     try:
@@ -54,6 +61,24 @@ async def fork_inside() -> None:
     await end()
 
 
+async def fork_in_a_block() -> None:
+    global recorder
+    async with Witness("r") as recorder:
+        emit()
+        await recorder.flush()
+        child = os.fork()
+        if child == 0:
+            try:
+                use_in_the_child()
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(0)
+        report("child ended", code=exit_code_of(child))
+        emit()
+    report("end", success=recorder.get_status() == "STOPPED")
+
+
 async def live_in_a_thread() -> None:
     await begin()
     begun.set()
@@ -78,6 +103,8 @@ async def end() -> None:
 recorder: Witness
 if VARIANT == "inside":
     run_in_loop(fork_inside)
+elif VARIANT == "block":
+    run_in_loop(fork_in_a_block)
 else:
     begun, forked = threading.Event(), threading.Event()
     thread = threading.Thread(target=run_in_loop, args=(live_in_a_thread,))
@@ -86,6 +113,7 @@ else:
     forked_child = os.fork()
     if forked_child == 0:
         use_in_the_child()
+        run_in_loop(live_anew)
         sys.exit(0)
     report("child ended", code=exit_code_of(forked_child))
     forked.set()

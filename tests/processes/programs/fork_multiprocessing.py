@@ -36,7 +36,7 @@ if __name__ == "__main__":
     emit(recorder, 10)
     recorder.flush().wait(DEADLINE)
     context = multiprocessing.get_context(METHOD)
-    process = context.Process(target=use_own if METHOD == "spawn" else use_inherited)  # type: ignore[attr-defined] # because a base context knows no Process
+    process = context.Process(target=use_inherited if METHOD == "fork" else use_own)  # type: ignore[attr-defined] # because a base context knows no Process
     process.start()
     emit(recorder, 10)
     process.join()

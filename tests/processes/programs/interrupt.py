@@ -1,6 +1,7 @@
-"""Ctrl-C while the main thread emits into a runtime, once, or a second time while the runtime drains."""
+"""Ctrl-C while the main thread emits into a runtime or waits for it, once, or a second time while the runtime drains."""
 
 import threading
+from collections.abc import Callable
 
 import anyio
 
@@ -20,9 +21,26 @@ class NeverDone(Witness):
         await anyio.sleep_forever()
 
 
+class NeverUp(Witness):
+    """As soon as it is being created, presses Ctrl-C, and its start lasts."""
+
+    async def _on_starting(self) -> None:
+        report("creating")
+        interrupt_main_thread()
+        await anyio.sleep_forever()
+
+
 def interrupt_when_busy() -> None:
     busy.wait()
     interrupt_main_thread()
+
+
+def wait_in_vain(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except KeyboardInterrupt:
+        report("interrupted", state=runtime.get_status())
+        raise
 
 
 def emit_for_ever() -> None:
@@ -45,6 +63,16 @@ if VARIANT == "block":
     with new_runtime() as runtime:
         recorder = runtime.create_recorder("r", factory=Witness)
         emit_for_ever()
+elif VARIANT == "shutdown":
+    runtime = new_runtime()
+    recorder = runtime.create_recorder("r", factory=NeverDone)
+    recorder.register_event(tick)
+    wait_in_vain(runtime.shutdown)
+elif VARIANT == "creation":
+    runtime = new_runtime()
+    recorder = runtime.create_recorder("r", factory=Witness)
+    recorder.register_event(tick)
+    wait_in_vain(lambda: runtime.create_recorder("never", factory=NeverUp))
 else:
     runtime = new_runtime()
     recorder = runtime.create_recorder("r", factory=NeverDone if VARIANT == "twice" else Witness)

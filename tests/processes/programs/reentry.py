@@ -2,6 +2,7 @@
 
 import gc
 import signal
+import sys
 from itertools import count
 from types import FrameType
 
@@ -20,6 +21,7 @@ from tests.support import Count, Tick
 
 CAPACITY = 256
 EVENTS = {"signal": 100_000, "signal-idle": 500, "signal-on-loop": 50_000, "finalizer": 20_000}[VARIANT]
+EVENTS *= int(sys.argv[3])
 INTERVAL = 0.000_05
 """Seconds until the next signal."""
 MAX_DEPTH = 3

@@ -1,0 +1,26 @@
+"""Four threads emit until they are turned away, while a fifth stops the recorder."""
+
+from reliability.common import Emitter, Seen, in_threads, join, new_recorder, new_runtime, perform, tell_errors, until
+from reliability.situation import THREADS, Situation
+
+SITUATION = Situation(
+    "a recorder is stopped while four threads emit", THREADS, long=100, quick=4, deadline=60.0, batch=5
+)
+
+
+def once() -> None:
+    runtime = new_runtime()
+    recorder = new_recorder(runtime)
+    seen = Seen()
+    recorder.register_metric(metric=seen)
+    emitters = [Emitter(recorder) for _ in range(4)]
+    threads = in_threads(*(emitter.emit_until_refused for emitter in emitters))
+    until(lambda: seen.total > 100)
+    runtime.stop_recorder("recorder")
+    join(threads)
+    tell_errors(emitters)
+    runtime.shutdown()
+
+
+if __name__ == "__main__":
+    perform(once)
