@@ -6,6 +6,7 @@ short, are out of reach, so that one that is lost in any other way holds its tes
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
@@ -31,9 +32,10 @@ from mvx.common.metrics._actor import ActorRun
 from mvx.common.metrics._copying import copied
 from mvx.common.metrics._inbox import Inbox
 from mvx.common.metrics._recorder import core_of
+from mvx.common.metrics._waiting import TaskWaiter
 from tests.concurrency.racing import Hooked, Race
 from tests.conftest import Effort, Tally
-from tests.support import DEADLINE, Count, Gate, Journal, Tick, run_threads, until, virgin
+from tests.support import DEADLINE, Count, Gate, Journal, Tick, auntil, run_threads, until, virgin
 
 pytestmark = pytest.mark.usefixtures("fast_switching", "no_heartbeat")
 
@@ -364,6 +366,45 @@ def test_an_event_accepted_by_a_restart_is_waited_for(
         assert start.wait(DEADLINE).success
         assert shown == [1]
         assert states == [RecorderState.STARTING]
+
+
+@pytest.mark.anyio
+async def test_room_that_is_not_taken_goes_to_the_next(
+    home: str, anyio_backend: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is cancelled after having been told that there is room passes it on."""
+    if anyio_backend[0] == "trio":
+        pytest.skip("a task that is about to be woken cannot be cancelled there")
+    notify = TaskWaiter.notify
+
+    async with virgin(home, Journal, queue_max_size=1) as recorder:
+        recorder.register_metric(Count())
+        recorder.changed = Gate()
+        recorder.register_event(Tick())
+        await auntil(recorder.changed.reached.is_set)
+        emitters: list[asyncio.Task[None]] = []
+        for n in range(2):
+            emitters.append(asyncio.create_task(recorder.aregister_event(Tick(n))))
+            await auntil(lambda: len(core_of(recorder).inbox.line) == len(emitters))
+        loop = asyncio.get_running_loop()
+
+        def notify_and_cancel(waiter: TaskWaiter) -> None:
+            monkeypatch.setattr(TaskWaiter, "notify", notify)
+
+            def tell() -> None:
+                waiter._event.set()
+                emitters[0].cancel()
+
+            loop.call_soon_threadsafe(tell)
+
+        monkeypatch.setattr(TaskWaiter, "notify", notify_and_cancel)
+        recorder.changed.open()
+        with anyio.fail_after(DEADLINE):
+            await asyncio.wait(emitters)
+        assert emitters[0].cancelled()
+        assert not emitters[1].cancelled()
+        assert (await recorder.flush()).success
+        assert recorder.statistics().accepted == 2
 
 
 def fill(recorder: MetricsRecorder, *, at_most: int = 100) -> int:

@@ -377,12 +377,13 @@ def every_home(metafunc: pytest.Metafunc) -> None:
     if "anyio_backend" not in chosen or by_hand & set(chosen):
         return
     long, with_uvloop = metafunc.config.getoption("--long"), getattr(metafunc.module, "WITH_UVLOOP", False)
-    cases = []
-    for backend, *home in itertools.product(BACKENDS, *([HOMES] if "home" in chosen else [])):
-        if long or backend.id != "uvloop" or (with_uvloop and home in ([], ["runtime"])):
-            cases.append(
-                pytest.param(*backend.values, *home, id="-".join([str(backend.id), *home]), marks=backend.marks)
-            )
+    homes: list[list[str]] = [[each] for each in HOMES] if "home" in chosen else [[]]
+    cases = [
+        pytest.param(*backend.values, *home, id="-".join([str(backend.id), *home]), marks=backend.marks)
+        for backend in BACKENDS
+        for home in homes
+        if long or backend.id != "uvloop" or (with_uvloop and home in ([], ["runtime"]))
+    ]
     metafunc.parametrize(chosen, cases)
 
 

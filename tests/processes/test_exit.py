@@ -34,12 +34,11 @@ def test_a_process_that_forgets_the_shutdown_loses_nothing(backend_name: str) ->
         pytest.param(("-m", "tests.processes.programs.exits"), id="without development mode"),
         pytest.param(("-X", "dev", "-c", "import tests.processes.programs.exits"), id="-c"),
         pytest.param(("-X", "dev", str(ROOT / "tests/processes/programs/exits.py")), id="script"),
-        pytest.param(("-O", "-m", "tests.processes.programs.exits"), id="-O"),
     ],
 )
-def test_however_the_program_is_started(start: Sequence[str]) -> None:
+def test_however_the_program_is_started(start: Sequence[str], in_turn: tuple[str, ...]) -> None:
     """A module, a script or a line of code, with the interpreter's checks or without: the exit is the same."""
-    for outcome in run_on(NATIVE, "exits", start=start):
+    for outcome in run_on(in_turn, "exits", start=start):
         check(outcome)
 
 
@@ -52,9 +51,9 @@ def test_a_thread_that_outlives_the_main_thread_is_heard(backend_name: str) -> N
     ("variant", "accepted"),
     [("threads", 5 * N), ("pool", 2 * N), ("register_atexit", 2 * N), ("finalizer", 2 * N)],
 )
-def test_whoever_is_still_at_work_is_heard(variant: str, accepted: int) -> None:
+def test_whoever_is_still_at_work_is_heard(variant: str, accepted: int, in_turn: tuple[str, ...]) -> None:
     """Threads, a pool's pending work, ``threading``'s own exit callbacks and ``weakref.finalize`` all come before the drain."""
-    for outcome in run_on(NATIVE, "exits", variant):
+    for outcome in run_on(in_turn, "exits", variant):
         check(outcome, accepted=accepted)
 
 
@@ -110,9 +109,9 @@ def test_sys_exit_keeps_its_code(backend_name: str) -> None:
     check(run_program("exits", backend_name, "sys.exit", returncode=3))
 
 
-def test_sys_exit_in_an_event_loop_keeps_its_code() -> None:
+def test_sys_exit_in_an_event_loop_keeps_its_code(in_turn: tuple[str, ...]) -> None:
     """Likewise out of the application's own event loop."""
-    for outcome in run_on(BACKENDS, "exits", "sys.exit-in-loop", returncode=3):
+    for outcome in run_on(in_turn, "exits", "sys.exit-in-loop", returncode=3):
         check(outcome)
 
 
@@ -123,9 +122,9 @@ def test_an_uncaught_exception_keeps_its_exit_code(backend_name: str) -> None:
 
 
 @pytest.mark.parametrize(("variant", "code"), [("os._exit", 5), ("killed", -signal.SIGKILL)])
-def test_an_end_without_exit_callbacks_is_immediate(variant: str, code: int) -> None:
+def test_an_end_without_exit_callbacks_is_immediate(variant: str, code: int, in_turn: tuple[str, ...]) -> None:
     """``os._exit`` and SIGKILL end the process with its code; nothing waits for the runtime."""
-    for outcome in run_on(NATIVE, "exits", variant, returncode=code):
+    for outcome in run_on(in_turn, "exits", variant, returncode=code):
         assert outcome.all("stopped") == []
 
 
@@ -134,16 +133,16 @@ def test_sigterm_made_an_exit_drains(backend_name: str) -> None:
     check(run_program("exits", backend_name, "handled-sigterm", returncode=4))
 
 
-def test_ctrl_c_while_the_interpreter_waits_for_threads() -> None:
+def test_ctrl_c_while_the_interpreter_waits_for_threads(in_turn: tuple[str, ...]) -> None:
     """It gives up the threads, as it says; the runtime drains all the same, with what they still emit meanwhile."""
     ignored = r"(?:Exception ignored [^\n]*\n)?"
-    for outcome in run_on(NATIVE, "exits", "interrupted-join", stderr=f"{ignored}{CTRL_C}"):
+    for outcome in run_on(in_turn, "exits", "interrupted-join", stderr=f"{ignored}{CTRL_C}"):
         check(outcome, accepted=2 * N)
 
 
-def test_two_runtimes_drain_at_one_exit() -> None:
+def test_two_runtimes_drain_at_one_exit(in_turn: tuple[str, ...]) -> None:
     """Whatever their backends are."""
-    for outcome in run_on(NATIVE, "exits", "two"):
+    for outcome in run_on(in_turn, "exits", "two"):
         for stopped in outcome.all("stopped"):
             assert stopped["accepted"] == stopped["processed"] == stopped["total"] == N
         assert len(outcome.all("stopped")) == 2
@@ -173,18 +172,18 @@ def test_threads_that_use_a_runtime_in_every_way(effort: Effort, tally: Tally) -
     """Creations, stops, flushes, snapshots and removals under way at the exit all end, with an error at the latest."""
     rounds = effort(1, 30)
     for _ in range(rounds):
-        for outcome in run_on(BACKENDS, "exits_at_work", "in-use"):
+        for outcome in run_on(NATIVE, "exits_at_work", "in-use"):
             assert all(c["told"] for c in outcome.all("caller"))
             end = outcome.one("end")
             assert end["offered"] == end["accepted"] + end["rejected"]
             assert end["accepted"] == end["processed"] == end["total"]
             assert end["pending"] == end["abandoned"] == 0
-    tally("exits while threads use a runtime in every way", rounds * len(BACKENDS))
+    tally("exits while threads use a runtime in every way", rounds * len(NATIVE))
 
 
-def test_a_daemon_thread_that_waits_for_room_is_told() -> None:
+def test_a_daemon_thread_that_waits_for_room_is_told(in_turn: tuple[str, ...]) -> None:
     """At the exit it gets an error instead of waiting on, and what was accepted before it is processed."""
-    for outcome in run_on(NATIVE, "exits_at_work", "blocked-daemon"):
+    for outcome in run_on(in_turn, "exits_at_work", "blocked-daemon"):
         assert outcome.one("refused")["error"] == "RecorderInvalidStateError"
         assert outcome.one("answered")["answered"]
         stopped = outcome.one("stopped")
@@ -192,48 +191,48 @@ def test_a_daemon_thread_that_waits_for_room_is_told() -> None:
         assert stopped["processed"] == stopped["total"] == 4
 
 
-def test_a_thread_that_waits_for_room_gets_it() -> None:
+def test_a_thread_that_waits_for_room_gets_it(in_turn: tuple[str, ...]) -> None:
     """The interpreter waits for the thread, and the runtime goes on working meanwhile."""
-    for outcome in run_on(NATIVE, "exits_at_work", "blocked-thread"):
+    for outcome in run_on(in_turn, "exits_at_work", "blocked-thread"):
         assert outcome.one("accepted")["state"] == "RUNNING"
         stopped = outcome.one("stopped")
         assert stopped["offered"] == stopped["accepted"] == stopped["processed"] == stopped["total"] == 5
 
 
-def test_a_creation_under_way_is_given_up() -> None:
+def test_a_creation_under_way_is_given_up(in_turn: tuple[str, ...]) -> None:
     """The creator gets an error, the recorder neither starts nor stops, and the process ends."""
-    for outcome in run_on(NATIVE, "exits_at_work", "creating"):
+    for outcome in run_on(in_turn, "exits_at_work", "creating"):
         assert [r["what"] for r in outcome.reports] == ["starting", "refused", "answered"]
         assert outcome.one("refused")["error"] == "MetricsRuntimeRecorderStartupError"
         assert outcome.one("answered")["answered"]
 
 
-def test_a_creation_after_the_main_threads_end() -> None:
+def test_a_creation_after_the_main_threads_end(in_turn: tuple[str, ...]) -> None:
     """A thread that outlives the main thread may create recorders, too."""
-    for outcome in run_on(NATIVE, "exits_at_work", "creating-late"):
+    for outcome in run_on(in_turn, "exits_at_work", "creating-late"):
         check(outcome, accepted=10)
 
 
-def test_a_start_under_way_is_let_finish() -> None:
+def test_a_start_under_way_is_let_finish(in_turn: tuple[str, ...]) -> None:
     """Events that a recorder accepted while it was starting again are processed at the exit."""
-    for outcome in run_on(NATIVE, "exits_at_work", "restarting"):
+    for outcome in run_on(in_turn, "exits_at_work", "restarting"):
         assert [r["what"] for r in outcome.reports] == ["stopped", "starting", "started", "stopped"]
         stopped = outcome.all("stopped")[1]
         assert stopped["accepted"] == stopped["processed"] == stopped["total"] == 10
 
 
-def test_a_shutdown_under_way_is_waited_for() -> None:
+def test_a_shutdown_under_way_is_waited_for(in_turn: tuple[str, ...]) -> None:
     """The exit joins the shutdown that another thread has begun, and that thread gets its answer."""
-    for outcome in run_on(NATIVE, "exits_at_work", "shutting-down"):
+    for outcome in run_on(in_turn, "exits_at_work", "shutting-down"):
         assert outcome.one("shut down")["status"] == "CLOSED"
         assert outcome.one("answered")["answered"]
         stopped = outcome.one("stopped")
         assert stopped["accepted"] == stopped["processed"] == stopped["total"] == 10
 
 
-def test_a_runtime_that_is_just_starting_does_not_hold_up_the_exit() -> None:
+def test_a_runtime_that_is_just_starting_does_not_hold_up_the_exit(in_turn: tuple[str, ...]) -> None:
     """There is nothing in it that could be lost."""
-    for outcome in run_on(NATIVE, "exits_at_work", "starting"):
+    for outcome in run_on(in_turn, "exits_at_work", "starting"):
         assert outcome.seconds < SOON
         assert outcome.reports == []
 
@@ -250,7 +249,7 @@ def test_hooks_that_want_a_thread_at_the_exit(variant: str) -> None:
 
 def test_finalizers_that_emit_while_the_interpreter_takes_itself_apart() -> None:
     """They are told that it is too late, even by then; a recorder whose loop was merely left accepts without a word."""
-    for outcome in run_on(BACKENDS, "exits_teardown"):
+    for outcome in run_on(NATIVE, "exits_teardown"):
         said = {r["what"]: r["said"] for r in outcome.reports if "said" in r}
         assert said.pop("early") == "accepted"
         assert said.pop("left loop", "accepted") == "accepted"

@@ -185,10 +185,10 @@ def test_a_recorder_of_a_loop_stays_in_the_parent(backend_name: str, place: str)
 
 
 @pytest.mark.parametrize(("ending", "code"), [("killed", -9), ("sigterm", -15), ("exception", 1)])
-def test_a_childs_sudden_end_is_its_own_affair(ending: str, code: int) -> None:
+def test_a_childs_sudden_end_is_its_own_affair(ending: str, code: int, in_turn: tuple[str, ...]) -> None:
     """The parent loses nothing; a child that dies of an exception has drained before, one that is killed has not."""
     stderr = traceback_of("RuntimeError: on purpose") if ending == "exception" else ""
-    for outcome in run_on(NATIVE, "fork_ends", ending, stderr=stderr):
+    for outcome in run_on(in_turn, "fork_ends", ending, stderr=stderr):
         assert outcome.one("child ended")["code"] == code
         assert exact(outcome.one("stopped"), 20)
         if ending == "exception":
@@ -198,9 +198,9 @@ def test_a_childs_sudden_end_is_its_own_affair(ending: str, code: int) -> None:
 
 
 @pytest.mark.parametrize("place", ["thread", "atexit"])
-def test_a_child_that_begins_when_it_is_about_to_end(place: str) -> None:
+def test_a_child_that_begins_when_it_is_about_to_end(place: str, in_turn: tuple[str, ...]) -> None:
     """Where Python starts a thread no more, the first use is refused and counted; elsewhere it works; nothing hangs."""
-    for outcome in run_on(NATIVE, "fork_late", place):
+    for outcome in run_on(in_turn, "fork_late", place):
         assert outcome.one("child ended")["code"] == 0
         used = outcome.one("used", "child")
         assert used["seconds"] < 5
@@ -220,10 +220,10 @@ def test_a_child_that_begins_when_it_is_about_to_end(place: str) -> None:
         assert exact(outcome.one("stopped"), 0)
 
 
-def test_what_had_ended_before_the_fork() -> None:
+def test_what_had_ended_before_the_fork(in_turn: tuple[str, ...]) -> None:
     """A stopped recorder is stopped in the child, too, and starts again there; what had failed or closed stays so."""
     failed = r"_on_stopped\(\) failed\n" + traceback_of("RuntimeError: on purpose")
-    for outcome in run_on(NATIVE, "fork_stopped", stderr=failed):
+    for outcome in run_on(in_turn, "fork_stopped", stderr=failed):
         for name, state in (("stopped", "STOPPED"), ("failed", "FAILURE"), ("left", "STOPPED")):
             at_fork = outcome.one(f"{name} at fork", "child")
             assert all_zero(at_fork)
@@ -265,9 +265,9 @@ def test_each_event_is_handled_by_one_process(effort: Effort, tally: Tally) -> N
 
 
 @pytest.mark.parametrize("way", ["plain", "preexec"])
-def test_starting_other_programs(way: str) -> None:
+def test_starting_other_programs(way: str, in_turn: tuple[str, ...]) -> None:
     """``subprocess`` disturbs neither the stream of events nor the program, with code between fork and exec or without."""
-    for outcome in run_on(NATIVE, "fork_exec", way):
+    for outcome in run_on(in_turn, "fork_exec", way):
         assert [(r["code"], r["said"]) for r in outcome.all("program")] == [(0, "hello")] * 5
         end = outcome.one("end")
         assert end["offered"] == end["calls"] == end["accepted"] + end["dropped"]
@@ -279,9 +279,9 @@ def test_starting_other_programs(way: str) -> None:
 
 
 @pytest.mark.parametrize("emitter", ["asleep", "lingering"])
-def test_a_handler_that_forks_in_an_emit_and_stays(emitter: str, tally: Tally) -> None:
+def test_a_handler_that_forks_in_an_emit_and_stays(emitter: str, tally: Tally, in_turn: tuple[str, ...]) -> None:
     """At whatever step the signal strikes, the child uses the runtime inside the handler, and ends it."""
-    for outcome in run_on(NATIVE, "fork_in_emit", "stay", emitter, deadline=60):
+    for outcome in run_on(in_turn, "fork_in_emit", "stay", emitter, deadline=60):
         assert outcome.all("wrong") == []
         children = outcome.all("end", "child")
         for child in children:
@@ -335,9 +335,9 @@ def told(outcome: Outcome) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("operation", ["start", "stop", "flush"])
-def test_a_handle_of_the_parents_tells_the_child(operation: str) -> None:
+def test_a_handle_of_the_parents_tells_the_child(operation: str, in_turn: tuple[str, ...]) -> None:
     """The child that waits for an operation under way at the fork is told that it stayed in the parent, where it goes on."""
-    for outcome in run_on(NATIVE, "fork_waits", operation):
+    for outcome in run_on(in_turn, "fork_waits", operation):
         assert told(outcome)["error"] == "RecorderLoopUnavailableError"
         assert outcome.one("parent")["success"]
         assert outcome.one("end")["runtime"] == "CLOSED"
@@ -351,18 +351,20 @@ def test_a_handle_of_the_parents_tells_the_child(operation: str) -> None:
         ("shutdown", {None}),
     ],
 )
-def test_a_handler_that_forks_in_a_wait_and_returns(call: str, errors: set[str | None]) -> None:
+def test_a_handler_that_forks_in_a_wait_and_returns(
+    call: str, errors: set[str | None], in_turn: tuple[str, ...]
+) -> None:
     """In the child, the wait that was interrupted ends at once; in the parent, it ends as ever."""
-    for outcome in run_on(NATIVE, "fork_waits", call):
+    for outcome in run_on(in_turn, "fork_waits", call):
         assert told(outcome)["error"] in errors
         assert outcome.one("waited")["error"] is None
         assert outcome.one("end")["runtime"] == "CLOSED"
 
 
 @pytest.mark.parametrize("moment", ["making", "coming-up"])
-def test_a_fork_while_another_thread_starts_the_runtime(moment: str) -> None:
+def test_a_fork_while_another_thread_starts_the_runtime(moment: str, in_turn: tuple[str, ...]) -> None:
     """In the child it has not been started, and may be; in the parent the start goes on."""
-    for outcome in run_on(NATIVE, "fork_midst", moment):
+    for outcome in run_on(in_turn, "fork_midst", moment):
         assert outcome.one("runtime", "child")["status"] == "VIRGIN"
         assert outcome.one("snapshot", "child")["total"] == 40
         assert exact(outcome.one("stopped", "child"), 40)
@@ -373,9 +375,9 @@ def test_a_fork_while_another_thread_starts_the_runtime(moment: str) -> None:
 
 
 @pytest.mark.parametrize("moment", ["creating", "removing"])
-def test_a_fork_while_another_thread_creates_or_removes(moment: str) -> None:
+def test_a_fork_while_another_thread_creates_or_removes(moment: str, in_turn: tuple[str, ...]) -> None:
     """In the child the id is free; in the parent the call ends as if nothing had been."""
-    for outcome in run_on(NATIVE, "fork_midst", moment):
+    for outcome in run_on(in_turn, "fork_midst", moment):
         runtime = outcome.one("runtime", "child")
         assert (runtime["status"], runtime["ids"]) == ("RUNNING", [])
         assert outcome.one("snapshot", "child")["total"] == 40
@@ -385,9 +387,9 @@ def test_a_fork_while_another_thread_creates_or_removes(moment: str) -> None:
         assert hooks(outcome, "main") == ["starting", "stopped"]
 
 
-def test_a_fork_while_another_thread_shuts_down() -> None:
+def test_a_fork_while_another_thread_shuts_down(in_turn: tuple[str, ...]) -> None:
     """In the child the runtime is closed: events are refused and counted; in the parent it drains to the end."""
-    for outcome in run_on(NATIVE, "fork_midst", "stopping"):
+    for outcome in run_on(in_turn, "fork_midst", "stopping"):
         assert outcome.one("runtime", "child")["status"] == "CLOSED"
         refused = outcome.one("refused", "child")
         assert (refused["error"], refused["cause"]) == ("RecorderInvalidStateError", "RecorderLoopUnavailableError")
@@ -400,9 +402,9 @@ def test_a_fork_while_another_thread_shuts_down() -> None:
         assert outcome.one("end")["runtime"] == "CLOSED"
 
 
-def test_a_fork_while_another_thread_holds_every_lock() -> None:
+def test_a_fork_while_another_thread_holds_every_lock(in_turn: tuple[str, ...]) -> None:
     """Nobody in the child will ever release them, and nothing there needs them."""
-    for outcome in run_on(NATIVE, "fork_midst", "locked"):
+    for outcome in run_on(in_turn, "fork_midst", "locked"):
         assert outcome.one("snapshot", "child")["total"] == 50
         assert exact(outcome.one("end", "child"), 42)
         assert outcome.one("child ended")["code"] == 0

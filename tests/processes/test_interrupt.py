@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from tests.conftest import Effort, Tally
-from tests.processes.launch import BACKENDS, CTRL_C, NATIVE, run_on, run_program
+from tests.processes.launch import CTRL_C, NATIVE, run_on, run_program
 
 
 @pytest.mark.parametrize("ending", ["forgotten", "block"])
@@ -38,28 +38,27 @@ def test_a_second_ctrl_c_ends_a_slow_drain(backend_name: str) -> None:
     assert outcome.seconds < 10
 
 
-def test_ctrl_c_ends_the_wait_for_a_shutdown() -> None:
+def test_ctrl_c_ends_the_wait_for_a_shutdown(in_turn: tuple[str, ...]) -> None:
     """Whoever does not want to wait for the drain is not made to wait for it at the exit either."""
-    for outcome in run_on(NATIVE, "interrupt", "shutdown", returncode=-signal.SIGINT, stderr=CTRL_C):
+    for outcome in run_on(in_turn, "interrupt", "shutdown", returncode=-signal.SIGINT, stderr=CTRL_C):
         assert [r["what"] for r in outcome.reports] == ["starting", "draining", "interrupted"]
         assert outcome.one("interrupted")["state"] == "STOPPING"
         assert outcome.seconds < 10
 
 
-def test_ctrl_c_ends_the_wait_for_a_creation() -> None:
+def test_ctrl_c_ends_the_wait_for_a_creation(in_turn: tuple[str, ...]) -> None:
     """The creation is given up; the exit drains what there is."""
-    for outcome in run_on(NATIVE, "interrupt", "creation", returncode=-signal.SIGINT, stderr=CTRL_C):
+    for outcome in run_on(in_turn, "interrupt", "creation", returncode=-signal.SIGINT, stderr=CTRL_C):
         assert [r["what"] for r in outcome.reports] == ["starting", "creating", "interrupted", "stopped"]
         assert outcome.one("interrupted")["state"] == "RUNNING"
         stopped = outcome.one("stopped")
         assert stopped["offered"] == stopped["accepted"] == stopped["processed"] == stopped["total"] == 1
 
 
-@pytest.mark.parametrize("place", ["hook", "loop"])
-@pytest.mark.parametrize("home", ["loop", "stop", "block"])
+@pytest.mark.parametrize(("home", "place"), [("loop", "hook"), ("stop", "hook"), ("block", "hook"), ("block", "loop")])
 def test_a_second_ctrl_c_while_a_recorder_of_a_loop_drains(home: str, place: str) -> None:
     """asyncio ends the drain, trio holds the interrupt back until its end, which is bounded; every event is accounted for."""
-    for outcome in run_on(BACKENDS, "interrupt_twice", home, place, stderr=r"(?s).*"):
+    for outcome in run_on(NATIVE, "interrupt_twice", home, place, stderr=r"(?s).*"):
         end, stopped = outcome.one("end"), outcome.one("stopped")
         assert end["state"] in ("FAILURE", "CANCELLED", "STOPPED")
         assert end["offered"] == end["accepted"] == 10
@@ -76,10 +75,10 @@ def test_a_second_ctrl_c_while_a_recorder_of_a_loop_drains(home: str, place: str
 @pytest.mark.parametrize("kind", ["ctrl-c", "ctrl-c twice"])
 def test_ctrl_c_at_any_moment(kind: str, effort: Effort, tally: Tally) -> None:
     """In the midst of emits nothing is lost; again in the midst of the drain, it ends the process."""
-    rounds = effort(5, 100)
+    rounds = effort(3, 100)
     ignored = rf"(?:Exception ignored [^\n]* atexit callback[^\n]*\n{CTRL_C})*"
     stderr = ignored if kind == "ctrl-c twice" else ""
-    for outcome in run_on(BACKENDS, "signals_storm", kind, rounds, stderr=stderr, deadline=40 + rounds):
+    for outcome in run_on(NATIVE, "signals_storm", kind, rounds, stderr=stderr, deadline=40 + rounds):
         assert outcome.reports == [{"role": "main", "what": "rounds", "ended": rounds}]
         tally("Ctrl-C during a drain" if kind == "ctrl-c twice" else "Ctrl-C while emitting", rounds)
 

@@ -36,9 +36,9 @@ def accounted_for(outcome: Outcome, role: str = "main") -> bool:
     return drained(stopped) and stopped["offered"] - stopped["rejected"] - emitted in (0, 1)
 
 
-def test_without_a_handler_the_process_ends_at_once() -> None:
+def test_without_a_handler_the_process_ends_at_once(in_turn: tuple[str, ...]) -> None:
     """The system's default: no callback runs, nothing hangs."""
-    for outcome in run_on(BACKENDS, "signals", "default", returncode=-signal.SIGTERM):
+    for outcome in run_on(in_turn, "signals", "default", returncode=-signal.SIGTERM):
         assert outcome.all("stopped") == []
 
 
@@ -50,30 +50,30 @@ def test_a_handler_that_exits() -> None:
 
 def test_a_handler_that_shuts_the_runtime_down() -> None:
     """It may wait for the drain, whatever it has interrupted; the emit after it is refused."""
-    for outcome in run_on(BACKENDS, "signals", "shutdown"):
+    for outcome in run_on(NATIVE, "signals", "shutdown"):
         assert outcome.one("shut down")["state"] == "CLOSED"
         assert outcome.one("shut down")["seconds"] < 10
         assert outcome.one("refused")["error"] == "RecorderInvalidStateError"
         assert accounted_for(outcome)
 
 
-def test_a_handler_that_emits() -> None:
+def test_a_handler_that_emits(in_turn: tuple[str, ...]) -> None:
     """Its events are in the account like any others."""
-    for outcome in run_on(NATIVE, "signals", "emit"):
+    for outcome in run_on(in_turn, "signals", "emit"):
         stopped = outcome.one("stopped")
         assert drained(stopped)
         assert stopped["offered"] == outcome.one("emitted")["emitted"]
 
 
-def test_a_handler_that_exits_during_the_start() -> None:
+def test_a_handler_that_exits_during_the_start(in_turn: tuple[str, ...]) -> None:
     """There is nothing to be drained; the process ends with its code."""
-    for outcome in run_on(NATIVE, "signals", "start", returncode=4):
+    for outcome in run_on(in_turn, "signals", "start", returncode=4):
         assert outcome.reports == []
 
 
-def test_a_handler_that_shuts_down_during_the_start() -> None:
+def test_a_handler_that_shuts_down_during_the_start(in_turn: tuple[str, ...]) -> None:
     """It gets an error, because there is nothing to be shut down yet; the start goes on."""
-    for outcome in run_on(NATIVE, "signals", "start-shutdown"):
+    for outcome in run_on(in_turn, "signals", "start-shutdown"):
         refused = outcome.one("not shut down")
         assert (refused["error"], refused["state"]) == ("MetricsRuntimeInvalidStateError", "STARTING")
         assert outcome.one("end")["state"] == "CLOSED"
@@ -81,9 +81,9 @@ def test_a_handler_that_shuts_down_during_the_start() -> None:
         assert outcome.one("stopped")["accepted"] == 100
 
 
-def test_a_handler_that_exits_during_a_shutdown() -> None:
+def test_a_handler_that_exits_during_a_shutdown(in_turn: tuple[str, ...]) -> None:
     """The exit takes up the wait that the handler has ended: everything is processed."""
-    for outcome in run_on(NATIVE, "signals", "drain", returncode=4):
+    for outcome in run_on(in_turn, "signals", "drain", returncode=4):
         assert [r["what"] for r in outcome.reports] == ["starting", "leaving", "stopped"]
         assert drained(outcome.one("stopped"))
         assert outcome.one("stopped")["accepted"] == 100
@@ -98,15 +98,15 @@ def test_sigterm_again_while_the_exit_drains() -> None:
 
 def test_an_event_loops_own_handler() -> None:
     """asyncio's ``add_signal_handler`` and trio's ``open_signal_receiver``: emits, and an orderly end."""
-    for outcome in run_on(BACKENDS, "signals", "loop"):
+    for outcome in run_on(NATIVE, "signals", "loop"):
         assert outcome.one("shut down")["state"] == "CLOSED"
         assert drained(outcome.one("stopped"))
         assert outcome.one("stopped")["offered"] == outcome.one("emitted")["emitted"] == 100
 
 
-def test_a_forked_child_inherits_the_handler() -> None:
+def test_a_forked_child_inherits_the_handler(in_turn: tuple[str, ...]) -> None:
     """The child's exit drains the child's events, the parent's are untouched."""
-    for outcome in run_on(NATIVE, "signals", "child"):
+    for outcome in run_on(in_turn, "signals", "child"):
         assert outcome.one("child ended")["code"] == 4
         assert accounted_for(outcome, "child")
         assert accounted_for(outcome)
@@ -127,7 +127,7 @@ def test_a_handler_may_wait_at_every_step(action: str, effort: Effort, tally: Ta
 @pytest.mark.parametrize("kind", ["exit", "shutdown"])
 def test_sigterm_at_any_moment(kind: str, effort: Effort, tally: Tally) -> None:
     """With real signals, in the midst of emits: nothing that was accepted is lost."""
-    rounds = effort(5, 100)
-    for outcome in run_on(BACKENDS, "signals_storm", kind, rounds, deadline=40 + rounds):
+    rounds = effort(3, 100)
+    for outcome in run_on(NATIVE, "signals_storm", kind, rounds, deadline=40 + rounds):
         assert outcome.reports == [{"role": "main", "what": "rounds", "ended": rounds}]
         tally("SIGTERM while emitting", rounds)

@@ -127,7 +127,7 @@ class RecorderMachine(RuleBasedStateMachine):
     pair: Pair
 
     @initialize(
-        home=st.sampled_from(["loop", "runtime", "loop", "runtime", "loop that ends"]),
+        home=st.sampled_from(["loop", "runtime", "block", "loop that ends"]),
         terms=TERMS,
         scripts=st.lists(SCRIPTS, min_size=1, max_size=3),
         held=HOLDS,
@@ -143,7 +143,7 @@ class RecorderMachine(RuleBasedStateMachine):
         broken: tuple[str, ...],
         started: bool,
     ) -> None:
-        self.pair = pair = Pair(self.stages[home], terms)
+        self.pair = pair = Pair(self.stages["runtime" if home == "runtime" else "loop"], terms)
         self.loop_may_end = home == "loop that ends"
         self.passed = {WITHIN: 0, BEYOND: 0}
         pair.hold(*held)
@@ -151,13 +151,15 @@ class RecorderMachine(RuleBasedStateMachine):
         for script in scripts:
             if pair.model.is_open:
                 pair.register(script, foreign=True)
-        if started:
+        if home == "block":
+            self.enter_block()
+        elif started:
             pair.start(foreign=True)
             pair.settle()
 
     @when(lambda self: self.pair.model.state in (S.FAILURE, S.CANCELLED) or self.pair.stage.ended)
     @rule(
-        home=st.sampled_from(["loop", "runtime"]),
+        home=st.sampled_from(["loop", "runtime", "block"]),
         terms=TERMS,
         scripts=st.lists(SCRIPTS, min_size=1, max_size=3),
         held=HOLDS,
