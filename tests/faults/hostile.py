@@ -123,6 +123,22 @@ class NotedError(Exception):
         raise SystemExit(3)
 
 
+class _Nameless(type):
+    """Makes classes that end the program when they are asked for their name."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__name__", "__qualname__", "__module__"):
+            raise SystemExit(3)
+        return super().__getattribute__(name)
+
+    def __repr__(cls) -> str:
+        raise SystemExit(3)
+
+
+class NamelessError(Exception, metaclass=_Nameless):
+    """Its class has no name."""
+
+
 class IndivisibleGroup(BaseExceptionGroup[BaseException]):
     """An exception group that cannot be split."""
 
@@ -152,6 +168,14 @@ class Trouble:
         """Raise it."""
         raise self.make()
 
+    def is_described_by(self, description: Mapping[str, str]) -> bool:
+        """Whether that is what a snapshot says of it: the class's name, if it has one, and something short."""
+        try:
+            said = description["type"] == self.kind.__qualname__
+        except SystemExit:
+            said = isinstance(description["type"], str)
+        return said and len(description["message"]) < 1000
+
     def is_cause_of(self, error: BaseException | None) -> bool:
         """Whether ``error`` says, through its causes, that this was the reason."""
         return any(type(each) is self.kind for each in causes(error))
@@ -178,6 +202,13 @@ def _cyclic() -> BaseException:
     error = ValueError("a cause of itself")
     error.__cause__ = error.__context__ = error
     error.args = (error,)
+    return error
+
+
+def _nested() -> BaseException:
+    error: Exception = ValueError("in the depth")
+    for _ in range(3000):
+        error = ExceptionGroup("one in another", [error])
     return error
 
 
@@ -252,6 +283,8 @@ OUTLANDISH = (
     _of(NotedError),
     Trouble("huge", lambda: ValueError("x" * HUGE), ValueError),
     Trouble("cyclic", _cyclic, ValueError),
+    Trouble("nested", _nested, ExceptionGroup),
+    Trouble("NamelessError", NamelessError, NamelessError),
     Trouble("IndivisibleGroup", lambda: IndivisibleGroup("several", [asyncio.CancelledError()]), IndivisibleGroup),
 )
 """Exceptions that do harm when they are looked at."""

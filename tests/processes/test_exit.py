@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.conftest import Effort, Tally
-from tests.processes.launch import BACKENDS, CTRL_C, NATIVE, ROOT, Outcome, run_on, run_program, traceback_of
+from tests.processes.launch import CTRL_C, NATIVE, ROOT, Outcome, run_on, run_program, traceback_of
 
 N = 1000
 SOON = 10.0
@@ -155,7 +155,7 @@ def test_daemon_threads_that_emit_to_the_last(effort: Effort, tally: Tally) -> N
     """Until the drain their events are handled or counted; after it they are told, until the interpreter stops them."""
     rounds = effort(1, 30)
     for _ in range(rounds):
-        for outcome in run_on(BACKENDS, "exits_at_work", "emitting"):
+        for outcome in run_on(NATIVE, "exits_at_work", "emitting"):
             callers = outcome.all("caller")
             assert {(c["told"], c["error"]) for c in callers} == {(True, "RecorderInvalidStateError")}
             stopped, end = outcome.one("stopped"), outcome.one("end")
@@ -165,7 +165,7 @@ def test_daemon_threads_that_emit_to_the_last(effort: Effort, tally: Tally) -> N
                 assert statistics["pending"] == statistics["abandoned"] == statistics["evicted"] == 0
             assert end["accepted"] == stopped["accepted"]
             assert end["accepted"] + end["dropped"] == sum(c["returned"] for c in callers)
-    tally("exits while daemon threads emit", rounds * len(BACKENDS))
+    tally("exits while daemon threads emit", rounds * len(NATIVE))
 
 
 def test_threads_that_use_a_runtime_in_every_way(effort: Effort, tally: Tally) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from mvx.common.metrics import OverflowPolicy
 from tests.conftest import Effort, Tally
-from tests.processes.launch import BACKENDS, NATIVE, Outcome, run_on, run_program, traceback_of
+from tests.processes.launch import NATIVE, Outcome, run_on, run_program, traceback_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -249,7 +249,7 @@ def test_what_had_ended_before_the_fork(in_turn: tuple[str, ...]) -> None:
 def test_each_event_is_handled_by_one_process(effort: Effort, tally: Tally) -> None:
     """Forks of forks while a thread emits: each process handles the events that it has emitted, in order, each once."""
     generations = effort(4, 25)
-    for outcome in run_on(BACKENDS, "fork_ids", generations, deadline=40 + generations):
+    for outcome in run_on(NATIVE, "fork_ids", generations, deadline=40 + generations):
         for generation in range(generations):
             role = f"generation {generation}" if generation else "main"
             assert outcome.one("numbers", role) == {
@@ -261,7 +261,7 @@ def test_each_event_is_handled_by_one_process(effort: Effort, tally: Tally) -> N
             assert exact(outcome.one("end", role), 1000)
             if generation + 1 < generations:
                 assert outcome.one("child ended", role)["code"] == 0
-    tally("generations of forks", generations * len(BACKENDS))
+    tally("generations of forks", generations * len(NATIVE))
 
 
 @pytest.mark.parametrize("way", ["plain", "preexec"])
@@ -318,7 +318,7 @@ def test_a_handler_that_forks_in_an_emit_and_returns(emitter: str, tally: Tally)
 def test_forks_by_signals_at_any_moment(effort: Effort, tally: Tally) -> None:
     """The same with real signals, in emits and in waits for a flush."""
     forks = effort(5, 200)
-    for outcome in run_on(BACKENDS, "fork_storm", forks, deadline=40 + forks):
+    for outcome in run_on(NATIVE, "fork_storm", forks, deadline=40 + forks):
         assert outcome.all("wrong") == []
         end = outcome.one("end")
         assert end["forks"] == forks

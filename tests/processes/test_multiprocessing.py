@@ -27,10 +27,21 @@ def parent_is_exact(outcome: Outcome) -> bool:
 
 
 @pytest.mark.parametrize("forgotten", ["shut down", "forget"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_multiprocessing(backend_name: str, method: str, forgotten: str) -> None:
     """A forked process uses the runtime that it inherits, any other its own; forgetting the shutdown costs nothing."""
-    outcome = run_program("fork_multiprocessing", backend_name, method, forgotten)
+    check_process(run_program("fork_multiprocessing", backend_name, method, forgotten))
+
+
+@pytest.mark.parametrize("forgotten", ["shut down", "forget"])
+def test_multiprocessing_by_a_server(forgotten: str, in_turn: tuple[str, ...]) -> None:
+    """Likewise a process that the forkserver has forked."""
+    for outcome in run_on(in_turn, "fork_multiprocessing", "forkserver", forgotten):
+        check_process(outcome)
+
+
+def check_process(outcome: Outcome) -> None:
+    """Each process has drained what it emitted."""
     assert outcome.one("child ended")["code"] == 0
     assert exact(outcome.one("stopped"), 30)
     assert hooks(outcome, "child") == ["starting", "stopped"]

@@ -127,7 +127,7 @@ def test_a_handler_may_wait_at_every_step(action: str, effort: Effort, tally: Ta
 @pytest.mark.parametrize("kind", ["exit", "shutdown"])
 def test_sigterm_at_any_moment(kind: str, effort: Effort, tally: Tally) -> None:
     """With real signals, in the midst of emits: nothing that was accepted is lost."""
-    rounds = effort(3, 100)
+    rounds = effort(2, 100)
     for outcome in run_on(NATIVE, "signals_storm", kind, rounds, deadline=40 + rounds):
         assert outcome.reports == [{"role": "main", "what": "rounds", "ended": rounds}]
         tally("SIGTERM while emitting", rounds)

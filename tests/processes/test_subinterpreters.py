@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.processes.launch import NATIVE, run_on
+from tests.processes.launch import run_on
 from tests.processes.test_fork import exact
 
 MODULE = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
@@ -16,9 +16,9 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec(MODULE) is None, reason
 
 
 @pytest.mark.parametrize("kind", ["isolated", "legacy"])
-def test_a_subinterpreter_is_refused(kind: str) -> None:
+def test_a_subinterpreter_is_refused(kind: str, in_turn: tuple[str, ...]) -> None:
     """Of either kind, in any thread: every way to begin raises an error that names the reason; the main one goes on."""
-    for outcome in run_on(NATIVE, "subinterpreter", kind):
+    for outcome in run_on(in_turn, "subinterpreter", kind):
         if missing := outcome.all("no anyio"):
             pytest.skip(f"anyio cannot be imported in such a sub-interpreter here: {missing[0]['error']}")
         assert len(outcome.all("end", "sub")) == 2

@@ -29,8 +29,10 @@ def interrupt_whoever_waits() -> None:
     """Press Ctrl-C while the interpreter waits for this thread, and emit all the same."""
     threading.main_thread().join()
     interrupt_main_thread()
-    # The interpreter has given up this thread when it calls the exit callbacks.
-    callbacks_called.wait()
+    # The interpreter has given up this thread when it calls the exit callbacks.  A signal that comes just before
+    # a wait does not end it: somebody would press again.
+    while not callbacks_called.wait(2):
+        interrupt_main_thread()
     emit()
     emitted.set()
 

@@ -131,6 +131,7 @@ class ActorRun:
         self._drained = False
         self._working = False
         self._interrupted = False
+        self._hook_was_cut = False
         self._right_to_begin = [None]
         self._right_to_conclude = [None]
         self._verdict = RecorderState.STOPPED
@@ -382,6 +383,8 @@ class ActorRun:
 
     async def _drain_with_hook(self, count: int) -> None:
         for _ in range(count):
+            if self._work_scope is not None and self._work_scope.cancel_called:
+                await anyio.lowlevel.checkpoint()  # out of time, and the hook has not passed that on
             self.inbox.begin_handling()
             try:
                 event = self.inbox.events.popleft()
@@ -408,7 +411,10 @@ class ActorRun:
     async def _call_hook(self, hook: MetricChangedHook, metric: Metric, event: MetricEvent) -> None:
         before = self._hub.loop.cancellations()
         try:
-            await hook(metric=metric, event=event)
+            try:
+                await hook(metric=metric, event=event)
+            finally:
+                self._hook_was_cut = self._work_scope is not None and self._work_scope.cancel_called
         except BaseException as exc:
             if self._is_discarded(exc):
                 raise
@@ -501,12 +507,13 @@ class ActorRun:
         out_of_time = not self._drained and self._work_scope is not None and self._work_scope.cancel_called
         if out_of_time and self._interrupted and not self._stop_requested:
             self._end_cancelled()
+        cut = self._hook_was_cut or self._event is not None
         self._wind_up_event(deliver=out_of_time)
         lost = self._abandon()
         self._stop_requested = True  # the entry is closed, whatever has ended the work
         if self._verdict is RecorderState.CANCELLED:
             self.error = RecorderDispatcherCancelledError(lost)
-        elif out_of_time and self.error is None:
+        elif out_of_time and (lost or cut) and self.error is None:
             self.error = RecorderDrainTimeoutError(lost, self._drain_timeout)
             self._tell(logging.ERROR, self.error.message)
 

@@ -24,6 +24,10 @@ class Registry(Protocol):
         """Free the id, and register ``recorder`` under it if there is one; return whether it was registered."""
         ...
 
+    def not_registered(self, recorder_id: str, recorder: MetricsRecorder) -> None:
+        """``recorder`` was told to end, but its hook may take its time over that."""
+        ...
+
 
 class Creation:
     """Calls the factory and starts the recorder, in the runtime's loop; can be given up at any time."""
@@ -95,6 +99,7 @@ class Creation:
                 recorder.stop()  # what _on_starting() has begun is to be ended in order
             else:
                 core_of(recorder).interrupt()
+            self._registry.not_registered(self.recorder_id, recorder)
         self.outcome.set(MetricsRuntimeRecorderStartupError(self.recorder_id, cause=failure))
 
     def _make(self) -> MetricsRecorder:

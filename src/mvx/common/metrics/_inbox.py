@@ -515,6 +515,7 @@ class Inbox:
             while not self.sealed:  # another thread, which found the loop gone as well, is at it
                 time.sleep(0)
             return
+        before = self.nap
         try:
             self.nap = SEALING
             # First out of sight: what comes too late must not be seen waiting by statistics().
@@ -523,6 +524,12 @@ class Inbox:
             taken = copied(self._late)
             self._taken = len(taken)
             left.extend(taken)
+        except BaseException:  # Ctrl-C: as if nothing had been; the end of the run seals again
+            self._taken = 0
+            self.events, self.nap = self._late, before
+            self._right_to_seal.append(None)
+            raise
+        try:
             # Nobody else takes anything out of it any more; what is left there is late, and nothing is kept for ever.
             while self._taken:
                 self._late.popleft()

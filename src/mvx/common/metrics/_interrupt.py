@@ -12,11 +12,17 @@ def is_for_the_thread(error: BaseException) -> bool:
 
 def holds(error: BaseException, kind: type[BaseException]) -> bool:
     """Whether ``error`` is of a kind, or a group with one of the kind in it."""
-    if not isinstance(error, BaseExceptionGroup):
-        return isinstance(error, kind)
-    # Neither its split() nor its own attribute: a subclass may have spoilt them.
-    members: tuple[BaseException, ...] = vars(BaseExceptionGroup)["exceptions"].__get__(error)
-    return any(holds(member, kind) for member in members)
+    # Not by recursion: groups may be nested deeper than the stack.
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, BaseExceptionGroup):
+            if isinstance(one, kind):
+                return True
+        else:
+            # Neither its split() nor its own attribute: a subclass may have spoilt them.
+            waiting.extend(vars(BaseExceptionGroup)["exceptions"].__get__(one))
+    return False
 
 
 def forget_traceback(error: BaseException) -> None:

@@ -115,6 +115,8 @@ class Supervisor:
         self._recorders: dict[str, MetricsRecorder] = {}
         self._creations: dict[str, Creation] = {}
         self._removing: dict[str, MetricsRecorder] = {}
+        self._leaving: dict[str, MetricsRecorder] = {}
+        """Recorders whose creation was given up, and that may not have ended yet."""
         self._shutdown_begun = False
         self._shutdown_error: MetricsRuntimeShutdownError | None = None
         self.shutdown_limit: float | None = None
@@ -271,7 +273,7 @@ class Supervisor:
         for creation in tuple(self._creations.values()):
             cause = MetricsRuntimeUnexpectedError(failure)
             creation.outcome.set(MetricsRuntimeRecorderStartupError(creation.recorder_id, cause=cause))
-        for recorder in self._all_recorders().values():
+        for recorder in (*self._all_recorders().values(), *self._leaving.values()):
             core_of(recorder).check_loop()
 
     def check_shut_down(self, *, in_time: bool) -> None:
@@ -280,7 +282,7 @@ class Supervisor:
             limit = self.shutdown_limit or 0.0
             stuck: dict[str, BaseException] = {
                 recorder_id: RecorderTimeoutError("stop", limit)
-                for recorder_id, recorder in self._all_recorders().items()
+                for recorder_id, recorder in {**self._leaving, **self._all_recorders()}.items()
                 if core_of(recorder).state in ACTIVE
             }
             for creation in tuple(self._creations.values()):
@@ -335,6 +337,12 @@ class Supervisor:
         # Last, so that the id is never free in between.
         self._creations.pop(recorder_id, None)
         return registered
+
+    def not_registered(self, recorder_id: str, recorder: MetricsRecorder) -> None:
+        for name, other in tuple(self._leaving.items()):
+            if core_of(other).state not in ACTIVE:
+                del self._leaving[name]
+        self._leaving[recorder_id] = recorder
 
     def give_up(self, creation: Creation) -> None:
         """Free the id of a creation that nobody waits for any more, and cancel it, or remove what it has come to."""
@@ -447,7 +455,7 @@ class Supervisor:
         for creation in self._creations.values():
             stayed = MetricsRuntimeLoopUnavailableError("the thread stayed in the parent process at a fork")
             creation.outcome.set(MetricsRuntimeRecorderStartupError(creation.recorder_id, cause=stayed))
-        self._creations, self._removing = {}, {}
+        self._creations, self._removing, self._leaving = {}, {}, {}
         if was is _S.RUNNING:
             self._phase = _S.RUNNING
         elif was is _S.STARTING:
