@@ -15,7 +15,7 @@ from ._interrupt import forget_traceback, is_for_the_thread
 from ._log import LimitedLog
 from ._metric import Metric
 from ._statistics import Ledger
-from ._text import say, show
+from ._text import name_of, say, show
 from .errors import RecorderUnexpectedError
 
 Handler = Callable[[MetricEvent], object]
@@ -188,7 +188,8 @@ class Dispatcher:
         genuine = issubclass(event_class, MetricEvent)
         if not genuine:
             event_class = _class_said(event)
-        wanting = [slot for slot in table.slots.values() if self._wants(slot, event_class)]
+        answers = {slot: self._wants(slot, event_class) for slot in table.slots.values()}
+        wanting = [slot for slot, wants in answers.items() if wants]
         slots = tuple(slot for slot in wanting if slot.quarantine is None)
         if not wanting:
             route = _Route((self._count_unmatched,))
@@ -201,20 +202,20 @@ class Dispatcher:
                 route = _Route(slot.handle_counted for slot in slots)
         route.slots = slots
         route.wanted = bool(wanting)
-        if genuine:
+        if genuine and None not in answers.values():  # who could not say gets the next event
             if len(table.routes) >= MAX_KNOWN_CLASSES:
                 table.routes.clear()
             table.routes[event_class] = route
         return route
 
-    def _wants(self, slot: MetricSlot, event_class: type) -> bool:
-        """Whether a metric wants the events of a class; what answers may be the metric's own code."""
+    def _wants(self, slot: MetricSlot, event_class: type) -> bool | None:
+        """Whether a metric wants the events of a class; None if what answers, its own code perhaps, raised."""
         try:
             wanted = slot.metric.event_types
             return wanted is None or issubclass(event_class, wanted)
         except BaseException as exc:
             self._failed(slot, event_class, exc)
-            return False
+            return None
 
     def _count_unmatched(self, _event: MetricEvent) -> None:
         self._ledger.unmatched += 1
@@ -230,7 +231,7 @@ class Dispatcher:
         if is_for_the_thread(error):
             raise error
         slot.consecutive_failures += 1
-        kind = event_class.__qualname__
+        kind = name_of(event_class)
         self._count_and_log(slot, error, "metric %r raised on an event of class %s", slot.name, kind)
         if self.policy is FailurePolicy.FAIL:
             raise RecorderUnexpectedError(error, f"metric {slot.name!r} raised on {kind}") from error
@@ -270,4 +271,4 @@ def _with_quarantine(slot: MetricSlot, snapshot: Mapping[str, Any]) -> Mapping[s
 
 
 def _describe(error: BaseException) -> dict[str, str]:
-    return {"type": type(error).__qualname__, "message": say(error)}
+    return {"type": name_of(type(error)), "message": say(error)}

@@ -8,6 +8,12 @@ LIMIT = 200
 """Characters of a value that an error's message shows at most."""
 
 
+def name_of(kind: type) -> str:
+    """Return the qualified name of a class, which its metaclass may not want to tell."""
+    name: str = vars(type)["__qualname__"].__get__(kind)
+    return name
+
+
 def show(value: object) -> str:
     """Return ``repr(value)``, shortened, whatever that raises: a message about a fault must not add one."""
     try:
@@ -15,7 +21,7 @@ def show(value: object) -> str:
     except BaseException as exc:
         if is_for_the_thread(exc):
             raise
-        text = f"<{type(value).__qualname__} whose repr() raised {type(exc).__qualname__}>"
+        text = f"<{name_of(type(value))} whose repr() raised {name_of(type(exc))}>"
     return _shortened(text)
 
 
@@ -26,7 +32,7 @@ def say(error: BaseException) -> str:
     except BaseException as exc:
         if is_for_the_thread(exc):
             raise
-        text = f"<{type(error).__qualname__} whose str() raised {type(exc).__qualname__}>"
+        text = f"<{name_of(type(error))} whose str() raised {name_of(type(exc))}>"
     return _shortened(text)
 
 

@@ -12,7 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
-from ._text import say, show
+from ._text import name_of, say, show
 
 __all__ = [
     "MetricsError",
@@ -97,7 +97,7 @@ class MetricsError(Exception):
             "details": _plain(self.details),
         }
         if self.cause is not None:
-            payload["cause"] = {"kind": type(self.cause).__name__, "message": say(self.cause)}
+            payload["cause"] = {"kind": name_of(type(self.cause)).rpartition(".")[2], "message": say(self.cause)}
         return payload
 
 
