@@ -903,17 +903,19 @@ def test_a_seal_while_another_one_is_under_way_waits_for_it(make: Make) -> None:
 
 
 def test_a_seal_cut_short_does_not_keep_producers_waiting(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C in the midst of the copy: sealed all the same."""
+    """Ctrl-C in the midst of the copy: as if nothing had been, and the next seal takes all."""
     inbox = make()
+    inbox.put(Tick())
 
     def interrupted(_items: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mvx.common.metrics._inbox.copied", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("mvx.common.metrics._inbox.copied", interrupted)
         inbox.seal()
+    assert inbox.nap is not SEALING
+    assert inbox.abandon() == 1
     assert inbox.sealed
-    inbox._shut_stream()
 
 
 def test_the_end_closes_both_ends_of_the_stream(make: Make) -> None:

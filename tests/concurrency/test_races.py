@@ -25,6 +25,7 @@ from mvx.common.metrics import (
     MetricsRecorder,
     MetricsRuntime,
     OverflowPolicy,
+    RecorderInvalidStateError,
     RecorderQueueOverflowError,
     RecorderState,
 )
@@ -33,9 +34,9 @@ from mvx.common.metrics._copying import copied
 from mvx.common.metrics._inbox import Inbox
 from mvx.common.metrics._recorder import core_of
 from mvx.common.metrics._waiting import TaskWaiter
-from tests.concurrency.racing import Hooked, Race
+from tests.concurrency.racing import Hooked, Race, check_refusal
 from tests.conftest import Effort, Tally
-from tests.support import DEADLINE, Count, Gate, Journal, Tick, auntil, run_threads, until, virgin
+from tests.support import DEADLINE, Count, Failing, Gate, Journal, Tick, auntil, run_threads, until, virgin
 
 pytestmark = pytest.mark.usefixtures("fast_switching", "no_heartbeat")
 
@@ -366,6 +367,57 @@ def test_an_event_accepted_by_a_restart_is_waited_for(
         assert start.wait(DEADLINE).success
         assert shown == [1]
         assert states == [RecorderState.STARTING]
+
+
+def test_a_refusal_that_a_restart_overtakes(backend: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that met the end of one run, and the next run before it was refused, is accepted by that."""
+    with MetricsRuntime(namespace="t", **backend) as runtime:
+        recorder = runtime.create_recorder("x")
+        recorder.register_metric(Count())
+        assert recorder.stop().wait(DEADLINE).success
+        put = Inbox.put
+
+        def put_held_up(inbox: Inbox, event: MetricEvent) -> bool:
+            monkeypatch.setattr(Inbox, "put", put)
+            accepted = put(inbox, event)
+            assert recorder.start().wait(DEADLINE).success
+            return accepted
+
+        # Looked up when it is called, as the emitter's own way in is a method that is bound already.
+        core = core_of(recorder)
+        monkeypatch.setattr(Inbox, "put", put_held_up)
+        core.put_again(Tick())
+        assert recorder.flush().wait(DEADLINE).success
+        statistics = recorder.statistics()
+        assert (statistics.processed, statistics.rejected) == (1, 0)
+
+
+def test_a_refusal_while_the_recorder_fails(backend: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a failing recorder turns events away, its state says so."""
+    with MetricsRuntime(namespace="t", **backend) as runtime:
+        recorder = runtime.create_recorder("x", failure_policy=FailurePolicy.FAIL)
+        recorder.register_metric(Failing(ArithmeticError()))
+        abandon = Inbox.abandon
+        abandoned, refused = threading.Event(), threading.Event()
+
+        def abandon_watched(inbox: Inbox) -> int:
+            lost = abandon(inbox)
+            abandoned.set()
+            assert refused.wait(DEADLINE)
+            return lost
+
+        monkeypatch.setattr(Inbox, "abandon", abandon_watched)
+        recorder.register_event(Tick())
+        assert abandoned.wait(DEADLINE)
+        try:
+            with pytest.raises(RecorderInvalidStateError) as raised:
+                recorder.register_event(Tick())
+            check_refusal(raised.value)
+        finally:
+            refused.set()
+        until(lambda: recorder.get_status() is RecorderState.FAILURE)
+        runtime._supervisor.take("x")  # a shutdown would report the failure
+        runtime._supervisor.removed("x")
 
 
 @pytest.mark.anyio

@@ -141,15 +141,15 @@ class Pair:
 
     @property
     def can_wait_in_line(self) -> bool:
-        """Whether it can be told when somebody who waits will get room.
+        """Whether it can be told when somebody who waits will get room."""
+        return self.is_free and self.model.is_open and self._is_straightforward
 
-        Nothing else may take the room, nor the end come, in the midst of the actor's work.
-        """
+    @property
+    def _is_straightforward(self) -> bool:
+        """Whether nothing is emitted and nothing ends the run in the midst of the actor's work."""
         model = self.model
         return (
-            self.is_free
-            and model.is_open
-            and not model.terms.antics
+            not model.terms.antics
             and model.terms.failures is not FailurePolicy.FAIL
             and not any(slot.subject.script.emits for slot in model.slots.values())
         )
@@ -349,8 +349,8 @@ class Pair:
     def end_loop(self) -> None:
         """End the loop, with whatever waits for it."""
         self.release()
-        if self.model.state is S.STARTING:
-            # Whether a task that never took its first step still takes it is the backend's business.
+        if self.model.state is S.STARTING or (self.model.pending and not self._is_straightforward):
+            # Whether the actor takes one more step before it is cancelled is the backend's business.
             self.settle()
         self.model.end_loop()
         self.stage.end()

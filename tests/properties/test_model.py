@@ -146,14 +146,14 @@ class RecorderMachine(RuleBasedStateMachine):
         self.pair = pair = Pair(self.stages["runtime" if home == "runtime" else "loop"], terms)
         self.loop_may_end = home == "loop that ends"
         self.passed = {WITHIN: 0, BEYOND: 0}
-        pair.hold(*held)
         pair.break_or_mend(*broken)
         for script in scripts:
             if pair.model.is_open:
                 pair.register(script, foreign=True)
         if home == "block":
             self.enter_block()
-        elif started:
+        pair.hold(*held)
+        if home != "block" and started:
             pair.start(foreign=True)
             pair.settle()
 

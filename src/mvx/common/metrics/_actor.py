@@ -507,10 +507,10 @@ class ActorRun:
         out_of_time = not self._drained and self._work_scope is not None and self._work_scope.cancel_called
         if out_of_time and self._interrupted and not self._stop_requested:
             self._end_cancelled()
+        self._stop_requested = True  # before the entry is closed, whatever has ended the work
         cut = self._hook_was_cut or self._event is not None
         self._wind_up_event(deliver=out_of_time)
         lost = self._abandon()
-        self._stop_requested = True  # the entry is closed, whatever has ended the work
         if self._verdict is RecorderState.CANCELLED:
             self.error = RecorderDispatcherCancelledError(lost)
         elif out_of_time and (lost or cut) and self.error is None:
@@ -605,6 +605,7 @@ class ActorRun:
             self._end_cancelled()
         if self._event is not None:
             self._event_done()
+        self._stop_requested = True  # before the entry is closed, so that nobody is refused in a state that accepts
         self._abandon()
         self._hub.look_no_more(self.inbox)
         self._hub.detach(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -42,6 +43,9 @@ from .errors import (
 )
 
 Snapshots = Mapping[str, Mapping[str, Any]]
+
+MAX_LOOKS = 100
+"""How often a refused emitter looks whether the state that accepts its event gets an inbox that does, too."""
 
 ACTIVE = frozenset({RecorderState.STARTING, RecorderState.RUNNING, RecorderState.STOPPING})
 """The states in which a run is under way."""
@@ -290,7 +294,7 @@ class RecorderCore:
             if inbox.put(event):
                 return
             if inbox is self.inbox:
-                self._refuse()
+                self._refuse(inbox)
 
     async def put_when_room(self, event: MetricEvent) -> None:
         while True:
@@ -298,11 +302,20 @@ class RecorderCore:
             if await inbox.put_when_room(event):
                 return
             if inbox is self.inbox:
-                self._refuse()
+                self._refuse(inbox)
 
-    def _refuse(self) -> NoReturn:
+    def _refuse(self, inbox: Inbox) -> None:
+        """Raise, unless a new run has taken the place of the one that ``inbox`` belongs to."""
+        state = self.state
+        for _ in range(MAX_LOOKS):
+            if STATE_TABLE[state].register_event is Reaction.REFUSE or self.inbox is not inbox:
+                break
+            time.sleep(0)  # a start, or an end, is under way in another thread
+            state = self.state
+        if self.inbox is not inbox:
+            return
         self.ledger.rejected.increment()
-        raise self.invalid_state(self.state, "register_event")
+        raise self.invalid_state(state, "register_event")
 
     def invalid_state(
         self, state: RecorderState, operation: str, *, call: str | None = None
