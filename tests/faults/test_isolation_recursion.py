@@ -7,6 +7,7 @@ library's own calls in turn, until there is room enough for all of them.
 from __future__ import annotations
 
 import gc
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -38,6 +39,10 @@ ENOUGH = 12
 """Successes running after which there is room for everything."""
 MOST = 300
 """Frames after which a sweep has gone wrong."""
+FOR_UNDOING = 120
+"""More frames than it takes to start, and to undo that."""
+NOT_CALLED_LIKE_THAT = len
+"""Raises a TypeError, and needs no stack for it."""
 
 
 pytest_generate_tests = every_home
@@ -361,6 +366,36 @@ def test_a_call_with_next_to_no_stack_left(theatre: Theatre, case: type[Any], ta
 
     in_thread(body)
     assert tried > ENOUGH
+    tally(TRIED, tried)
+
+
+def test_a_start_in_vain_with_next_to_no_stack_left(
+    theatre: Theatre, tally: Tally, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start whose task cannot be launched has not been, however little stack is left to undo it."""
+    tried = 0
+
+    def body() -> None:
+        nonlocal tried
+        with MetricsRuntime(namespace="t", **theatre.keywords) as runtime:
+            for frames in range(FOR_UNDOING):
+                instance = Restart(runtime)
+                instance.prepare()
+                core = core_of(instance.recorder)
+                run = core._new_run()
+                with monkeypatch.context() as patch:
+                    # All that comes first needs no stack of ours, so that the least is left for what follows it.
+                    patch.setattr(core, "_new_run", itertools.repeat(run).__next__)
+                    patch.setattr(type(run.inbox), "attend", staticmethod(id))
+                    patch.setattr(type(core.home), "launch", staticmethod(NOT_CALLED_LIKE_THAT))
+                    with pytest.raises((RecursionError, TypeError)):
+                        with_room_for(frames, instance.call)
+                assert instance.recorder.get_status() is RecorderState.STOPPED, frames
+                instance.check(succeeded=False)
+                instance.tidy_up()
+                tried += 1
+
+    in_thread(body)
     tally(TRIED, tried)
 
 

@@ -73,6 +73,8 @@ for _ in range(FORKS):
             check_the_child(error)
         if error is not None:
             report("wrong", interrupted=error)
+    if child == 0:
+        check_the_child(None)  # forked behind the look in the loop
     code = exit_code_of(child)
     if code:
         report("wrong", code=code)

@@ -17,7 +17,7 @@ from ._event import MetricEvent
 from ._fork import never_finalise, reset_in_child
 from ._hosting import Home
 from ._inbox import Inbox, InboxOptions
-from ._interrupt import is_for_the_thread
+from ._interrupt import ensure_stack, is_for_the_thread
 from ._lifecycle import (
     STATE_TABLE,
     Reaction,
@@ -169,6 +169,7 @@ class RecorderCore:
     # --- operations ------------------------------------------------------------------------------
 
     def start(self) -> RecorderWaitHandle:
+        ensure_stack()
         run = made = None
         next_run: dict[None, ActorRun] = {}
         try:

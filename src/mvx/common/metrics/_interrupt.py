@@ -1,4 +1,4 @@
-"""Dealing with what user code raises, and telling Ctrl-C apart from it."""
+"""What may cut a call short: the exceptions of user code, Ctrl-C, the end of the stack."""
 
 from __future__ import annotations
 
@@ -33,3 +33,16 @@ def forget_traceback(error: BaseException) -> None:
     """
     # Not by the attribute: a class may have its own ideas about that.
     BaseException.with_traceback(error, None)
+
+
+STACK_TO_SPARE = 64
+"""More frames than any operation goes down, a debugging event loop and a log record included."""
+
+
+def ensure_stack(frames: int = STACK_TO_SPARE) -> None:
+    """Raise RecursionError now rather than in the midst of what cannot be left half done.
+
+    Undoing needs stack, too: where it ends, an operation can be neither completed nor taken back.
+    """
+    if frames:
+        ensure_stack(frames - 1)
