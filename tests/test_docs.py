@@ -344,7 +344,7 @@ def test_the_two_commands_are_one_line_each() -> None:
         assert steps_of(command)[0] == ["python3", "-m", "venv", ".venv"]
     assert steps_of(run_command)[-1] == [".venv/bin/python", "-m", package.__name__]
     assert importlib.util.find_spec(f"{package.__name__}.__main__") is not None
-    assert steps_of(test_command)[-1] == [".venv/bin/python", "-m", "pytest"]
+    assert steps_of(test_command)[-1][:3] == [".venv/bin/python", "-m", "pytest"]
 
 
 def test_the_commands_install_extras_that_exist() -> None:
