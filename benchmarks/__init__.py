@@ -1,6 +1,6 @@
-"""How fast the engine is: one file a question, each contender in a process of its own.
+"""How fast the engine is, beside its neighbours: one file a question, each contender in a process of its own.
 
-``python -m benchmarks`` runs every question and prints medians over several rounds and the ratio to
-the limit, a function that appends to a deque.  Absolute times say little on a machine that others
-use, ratios within one run say something.
+``python -m benchmarks`` prepares an environment for each library, runs every question over several rounds
+with the contenders in turn, and prints medians and ratios.  Absolute times say little on a machine that
+others use; ratios within one run say something.
 """

@@ -1,28 +1,16 @@
-"""How many events a second, one emitting thread, until a snapshot shows them all?"""
+"""How many events a second, one emitting thread, one metric, until a snapshot shows them all?"""
 
 from __future__ import annotations
 
-import statistics
-import time
+from benchmarks.throughput import SEEN_IN_A_SNAPSHOT, throughput
+from benchmarks.workload import Figures, Settings, answer
 
-from benchmarks.workload import Contender, Saved, answer
-
-EVENTS = 500_000
-RUNS = 5
+CONTENDERS = SEEN_IN_A_SNAPSHOT
 
 
-def measure(subject: Contender) -> dict[str, float]:
-    clock, emit, event = time.perf_counter, subject.emit, Saved(ok=True)
-    rates = []
-    for _ in range(RUNS):
-        before = subject.total()
-        began = clock()
-        for _ in range(EVENTS):
-            emit(event)
-        if subject.total() != before + EVENTS:
-            raise RuntimeError("events were lost")
-        rates.append(EVENTS / (clock() - began))
-    return {"events_per_s": statistics.median(rates)}
+def measure(told: Settings) -> Figures:
+    """One metric, one thread."""
+    return throughput(told)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import json
-import os
-import sys
 import threading
 import tracemalloc
 from collections import deque
@@ -14,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.workload import Saved, Saves
-from mvx.common.metrics import MetricsRuntime
+from benchmarks.contenders import OURS
+from benchmarks.workload import Figures, Settings, answer, rss_mib
 
+CONTENDERS = ("limit", *OURS, "mvx-common")
 TRACED = 1000
 COUNT = 10_000
 WARM_UP = 100
@@ -25,54 +22,35 @@ Make = Callable[[int], object]
 """Makes one more of what is measured, under a number of its own, and returns it at rest."""
 
 
-Count = Callable[[], int]
-"""Returns how many tasks the event loop has."""
-
-
 @contextmanager
-def subjects(name: str) -> Iterator[tuple[Make, Count]]:
+def subjects(name: str) -> Iterator[Make]:
     """Yield what makes the subjects of one contender."""
     if name == "limit":
 
-        def make_deque(_number: int) -> Callable[[Saved], None]:
-            events: deque[Saved] = deque()
+        def make_deque(_number: int) -> Callable[[object], None]:
+            events: deque[object] = deque()
 
-            def append(event: Saved) -> None:
+            def append(event: object) -> None:
                 events.append(event)
 
             return append
 
-        yield make_deque, lambda: 0
+        yield make_deque
         return
-    options = {"use_uvloop": True} if name == "uvloop" else {}
-    backend = "asyncio" if name == "uvloop" else name
-    with MetricsRuntime(namespace="benchmark", backend=backend, backend_options=options) as runtime:
+    from benchmarks.contenders.recorders import Saved, Saves, runtime_of  # noqa: PLC0415 — in its environment
 
-        def make_recorder(number: int) -> object:
-            recorder = runtime.create_recorder(str(number))
-            recorder.register_metric(Saves())
-            recorder.register_event(Saved(ok=True))
-            recorder.get_metric_snapshots()
-            return recorder
+    runtime = runtime_of(name)
+    runtime.start()
 
-        count: Count = count_trio_tasks if name == "trio" else count_asyncio_tasks
-        yield make_recorder, lambda: runtime.portal.call(count)
+    def make_recorder(number: int) -> object:
+        recorder = runtime.create_recorder(str(number))
+        recorder.register_metric(Saves())
+        recorder.register_event(Saved(ok=True))
+        recorder.get_metric_snapshots()
+        return recorder
 
-
-def count_asyncio_tasks() -> int:
-    return len(asyncio.all_tasks())
-
-
-def count_trio_tasks() -> int:
-    import trio  # noqa: PLC0415 — only where it is measured
-
-    return trio.lowlevel.current_statistics().tasks_living
-
-
-def resident() -> int:
-    """Return how many bytes of memory the process has really been given, or 0 where the system does not tell."""
-    path = Path("/proc/self/statm")
-    return int(path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if path.exists() else 0
+    yield make_recorder
+    runtime.shutdown()
 
 
 def open_files() -> int:
@@ -80,30 +58,30 @@ def open_files() -> int:
     return len(list(path.iterdir())) if path.exists() else 0
 
 
-def measure(make: Make, tasks: Count) -> dict[str, float]:
+def measure(told: Settings) -> Figures:
     """Trace the first thousand for the bytes that they ask for, and see what the rest does to the process."""
-    kept = [make(number) for number in range(WARM_UP)]
-    gc.collect()
-    tracemalloc.start()
-    objects = len(gc.get_objects())
-    kept.extend([make(WARM_UP + number) for number in range(TRACED)])
-    gc.collect()
-    traced = tracemalloc.get_traced_memory()[0] / TRACED
-    objects = len(gc.get_objects()) - objects
-    tracemalloc.stop()
-    given, files, threads, busy = resident(), open_files(), threading.active_count(), tasks()
-    kept.extend([make(WARM_UP + TRACED + number) for number in range(COUNT)])
-    gc.collect()
-    return {
-        "bytes": traced,
-        "resident_bytes": (resident() - given) / COUNT,
-        "objects": objects / TRACED,
-        "tasks": (tasks() - busy) / COUNT,
-        "open_files": open_files() - files,
-        "threads": threading.active_count() - threads,
-    }
+    traced_count, count = told.times(TRACED, TRACED // 20), told.times(COUNT, COUNT // 20)
+    with subjects(told.contender) as make:
+        kept = [make(number) for number in range(WARM_UP)]
+        gc.collect()
+        tracemalloc.start()
+        objects = len(gc.get_objects())
+        kept.extend([make(WARM_UP + number) for number in range(traced_count)])
+        gc.collect()
+        traced = tracemalloc.get_traced_memory()[0]
+        objects = len(gc.get_objects()) - objects
+        tracemalloc.stop()
+        resident, files, threads = rss_mib(), open_files(), threading.active_count()
+        kept.extend([make(WARM_UP + traced_count + number) for number in range(count)])
+        gc.collect()
+        return {
+            "traced_kib": traced / traced_count / 1024,
+            "resident_kib": (rss_mib() - resident) * 1024 / count,
+            "objects": objects / traced_count,
+            "more_open_files": open_files() - files,
+            "more_threads": threading.active_count() - threads,
+        }
 
 
 if __name__ == "__main__":
-    with subjects(sys.argv[1]) as subject:
-        print(json.dumps(measure(*subject)))
+    answer(measure)

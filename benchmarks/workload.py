@@ -1,115 +1,57 @@
-"""One workload for every question: an event, a metric, and the contenders that take events."""
+"""One seeded workload for every question, and how a measuring process speaks to the one that reads it.
+
+This module is imported in the environments of all contenders, so it needs the standard library only.
+"""
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
+import random
+import resource
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import attrs
+SEED = 20_240_229
+OUTCOMES = tuple(random.Random(SEED).random() < 0.9 for _ in range(1000))
+"""Whether each of a thousand attempts to save went well; every contender counts all and those."""
 
-from mvx.common.metrics import Metric, MetricEvent, MetricsRuntime
-
-CONTENDERS = ("limit", "asyncio", "uvloop", "trio")
-
-
-@dataclass(frozen=True, slots=True)
-class Saved(MetricEvent):
-    """An event with one field, as in the documentation."""
-
-    ok: bool
-
-    @property
-    def event_type(self) -> str:
-        return "benchmark.saved"
+Figures = dict[str, float]
 
 
-class Saves(Metric):
-    """A metric written by hand, as in the documentation."""
+class Settings(argparse.Namespace):
+    """What a measuring process is told on its command line."""
 
-    def __init__(self) -> None:
-        self.total = 0
-        self.ok = 0
+    contender: str
+    quick: bool
 
-    @property
-    def metric_name(self) -> str:
-        return "benchmark.saves"
-
-    def handle_event(self, event: MetricEvent) -> bool:
-        if not isinstance(event, Saved):
-            return False
-        self.total += 1
-        if event.ok:
-            self.ok += 1
-        return True
-
-    def snapshot(self) -> Mapping[str, Any]:
-        return {"name": self.metric_name, "dimensions": {"total": self.total, "ok": self.ok}}
+    def times(self, full: int, quick: int) -> int:
+        """Return how often to do something."""
+        return quick if self.quick else full
 
 
-@attrs.frozen
-class Contender:
-    """Something that takes events."""
-
-    emit: Callable[[Saved], object]
-    drain: Callable[[], object]
-    """Return when every event emitted before has been dealt with."""
-    total: Callable[[], int]
-    """Return how many events a snapshot shows, with every event emitted before."""
+def settings(arguments: Sequence[str] | None = None) -> Settings:
+    """Read the command line of a measuring process."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("contender")
+    parser.add_argument("--quick", action="store_true")
+    return parser.parse_args(arguments, namespace=Settings())
 
 
-@contextmanager
-def contender(name: str) -> Iterator[Contender]:
-    """Yield a contender that has seen its first event."""
-    if name == "limit":
-        events: deque[Saved] = deque()
-        seen = 0
-
-        def append(event: Saved) -> None:
-            events.append(event)
-
-        def clear() -> None:
-            nonlocal seen
-            seen += len(events)
-            events.clear()
-
-        def total() -> int:
-            clear()
-            return seen
-
-        yield Contender(append, clear, total)
-        return
-    options = {"use_uvloop": True} if name == "uvloop" else {}
-    backend = "asyncio" if name == "uvloop" else name
-    with MetricsRuntime(namespace="benchmark", backend=backend, backend_options=options) as runtime:
-        recorder = runtime.create_recorder("benchmark", queue_max_size=10_000_000)
-        recorder.register_metric(Saves())
-        recorder.register_event(Saved(ok=True))
-        recorder.get_metric_snapshots()
-
-        def shown() -> int:
-            dimensions = recorder.get_metric_snapshots()["benchmark.saves"]["dimensions"]
-            shown_total: int = dimensions["total"]
-            return shown_total
-
-        yield Contender(recorder.register_event, lambda: recorder.flush().wait(), shown)
-
-
-def answer(measure: Callable[[Contender], dict[str, float]]) -> None:
+def answer(measure: Callable[[Settings], Mapping[str, Any]]) -> None:
     """Measure the contender named on the command line and print the figures as JSON."""
+    told = settings()
     gc.collect()
-    with contender(sys.argv[1]) as subject:
-        figures = measure(subject)
+    figures = dict(measure(told))
+    figures["max_rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(figures))
+    sys.stdout.flush()
 
 
-def percentile(sorted_values: list[int], share: float) -> float:
+def percentile(sorted_values: Sequence[float], share: float) -> float:
     """Return the value below which ``share`` of the values lie."""
     return float(sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * share))])
 
@@ -122,3 +64,9 @@ def timer_cost() -> float:
         began = clock()
         costs.append(clock() - began)
     return float(sorted(costs)[5000])
+
+
+def rss_mib() -> float:
+    """Return the resident memory of this process in MiB."""
+    with open("/proc/self/statm") as file:  # noqa: PTH123 — one number of the kernel's
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
