@@ -181,8 +181,12 @@ async def virgin(home: str, kind: type[R], *args: Any, **options: Any) -> AsyncI
         return
     async with anyio.create_task_group() as group:
         core_of(recorder).home = GroupHome(hub_of(current_loop()), group, shielded=True)
-        yield recorder
-        await recorder.stop()
+        try:
+            yield recorder
+        finally:
+            # Also when the test has failed: the group would wait for the shielded recorder for ever.
+            with anyio.CancelScope(shield=True):
+                await recorder.stop()
         group.cancel_scope.cancel()
 
 

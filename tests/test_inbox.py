@@ -5,52 +5,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
 from mvx.common.metrics import MetricEvent, OverflowPolicy, RecorderQueueOverflowError
-from mvx.common.metrics._inbox import SEALING, Inbox, InboxOptions
+from mvx.common.metrics._inbox import SEALING, Inbox
 from mvx.common.metrics._room import WaitingLine
-from mvx.common.metrics._statistics import Ledger
+from tests.inbox_stage import Consumer, HeldUp, Hub, Make, Told, end, inboxes_of
 from tests.support import DEADLINE, Tick, Tock
-
-
-class Consumer:
-    """Stands in for the recorder."""
-
-    def __init__(self) -> None:
-        self.rings = 0
-        self.reachable = True
-        self.checks = 0
-
-    def ring(self) -> bool:
-        self.rings += 1
-        return self.reachable
-
-    def on_own_loop(self) -> bool:
-        return False
-
-    def in_own_task(self) -> bool:
-        return False
-
-    def check_loop(self) -> None:
-        self.checks += 1
-
-    def refuse_unheard(self) -> NoReturn:
-        raise ConnectionError
-
-
-class Hub:
-    """Stands in for the hub: remembers who wants to be looked at."""
-
-    def __init__(self, *, ticking: bool = True) -> None:
-        self.ticking = ticking
-        self.lookers: list[Inbox] = []
-
-    def look_later(self, sleeper: Inbox, delay: float) -> bool:
-        self.lookers.append(sleeper)
-        return self.ticking
 
 
 @pytest.fixture
@@ -58,70 +21,11 @@ def consumer() -> Consumer:
     return Consumer()
 
 
-Make = Callable[..., Inbox]
-
-
 @pytest.fixture
 def make(consumer: Consumer) -> Iterator[Make]:
     """Makes an inbox whose consumer is awake, and ends it after the test."""
-    made: list[Inbox] = []
-
-    def make_inbox(
-        *, capacity: int = 100, policy: OverflowPolicy = OverflowPolicy.RAISE_ERROR, linger: float = 0.0
-    ) -> Inbox:
-        options = InboxOptions(capacity=capacity, overflow_policy=policy, block_timeout=DEADLINE, linger=linger)
-        inbox = Inbox(options, ledger=Ledger(), consumer=consumer, bell=consumer.ring, known={Tick})
-        inbox.attend(consumer.ring)
-        made.append(inbox)
-        return inbox
-
-    yield make_inbox
-    for inbox in made:
-        inbox.abandon()
-
-
-class HeldUp:
-    """A producer in a thread that is held up just before, or just after, its append."""
-
-    def __init__(self, inbox: Inbox, event: MetricEvent, *, before: bool) -> None:
-        self.result: bool | BaseException | None = None
-        self._go = threading.Event()
-        there = threading.Event()
-        append = inbox._append
-
-        def slow_append(event: MetricEvent) -> None:
-            if not before:
-                append(event)
-            there.set()
-            assert self._go.wait(DEADLINE)
-            if before:
-                append(event)
-
-        def produce() -> None:
-            try:
-                self.result = inbox.put(event)
-            except BaseException as exc:
-                self.result = exc
-
-        inbox._append = slow_append
-        self._thread = threading.Thread(target=produce)
-        self._thread.start()
-        assert there.wait(DEADLINE)
-        inbox._append = append
-
-    def go_on(self) -> bool | BaseException | None:
-        self._go.set()
-        self._thread.join(DEADLINE)
-        assert not self._thread.is_alive()
-        return self.result
-
-
-def end(inbox: Inbox) -> list[MetricEvent]:
-    """Seal as the actor does when it has nothing left to do; return what it finds to be done yet."""
-    inbox.seal()
-    left = list(inbox.events)
-    inbox.events.clear()
-    return left
+    with inboxes_of(consumer) as make_inbox:
+        yield make_inbox
 
 
 # --- waking up -------------------------------------------------------------------------------------
@@ -393,16 +297,6 @@ def test_a_class_is_looked_at_once(make: Make) -> None:
     inbox._known.discard(Tock)
     inbox.put(Tock())
     assert inbox._known == {Tock}
-
-
-class Told:
-    """A waiter that counts."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def notify(self) -> None:
-        self.count += 1
 
 
 def test_room_is_passed_on_by_whoever_does_not_take_it() -> None:

@@ -13,56 +13,11 @@ import anyio
 import pytest
 
 from mvx.common.metrics import MetricEvent, OverflowPolicy, RecorderQueueOverflowError
-from mvx.common.metrics._inbox import AWAKE, SEALED, SEALING, UNATTENDED, Inbox, InboxOptions
-from mvx.common.metrics._statistics import Ledger
+from mvx.common.metrics._inbox import AWAKE, SEALED, SEALING, UNATTENDED, Inbox
+from tests.inbox_stage import Consumer, HeldUp, Hub, Make, Told, end, inboxes_of
 from tests.support import DEADLINE, Tick, Tock, until
-from tests.test_inbox import HeldUp, Told, end
 
 POLICIES = pytest.mark.parametrize("policy", list(OverflowPolicy))
-
-
-class Consumer:
-    """Stands in for the recorder: remembers what it was asked, and does what the test wants meanwhile."""
-
-    def __init__(self) -> None:
-        self.rings = 0
-        self.checks = 0
-        self.reachable = True
-        self.own_loop = False
-        self.own_task = False
-        self.at_check: Callable[[], object] = lambda: None
-        self.at_question: Callable[[], object] = lambda: None
-
-    def ring(self) -> bool:
-        self.rings += 1
-        return self.reachable
-
-    def on_own_loop(self) -> bool:
-        self.at_question()
-        return self.own_loop
-
-    def in_own_task(self) -> bool:
-        self.at_question()
-        return self.own_task
-
-    def check_loop(self) -> None:
-        self.checks += 1
-        self.at_check()
-
-    def refuse_unheard(self) -> NoReturn:
-        raise ConnectionError
-
-
-class Hub:
-    """Stands in for the hub: remembers who wants to be looked at, and when."""
-
-    def __init__(self, *, ticking: bool = True) -> None:
-        self.ticking = ticking
-        self.asked: list[tuple[Inbox, float]] = []
-
-    def look_later(self, sleeper: Inbox, delay: float) -> bool:
-        self.asked.append((sleeper, delay))
-        return self.ticking
 
 
 class Watched(deque[MetricEvent]):
@@ -96,32 +51,11 @@ def consumer() -> Consumer:
     return Consumer()
 
 
-Make = Callable[..., Inbox]
-
-
 @pytest.fixture
 def make(consumer: Consumer) -> Iterator[Make]:
     """Makes an inbox whose consumer is awake, and ends it after the test."""
-    made: list[Inbox] = []
-
-    def make_inbox(
-        *,
-        capacity: int = 100,
-        policy: OverflowPolicy = OverflowPolicy.RAISE_ERROR,
-        linger: float = 0.0,
-        block_timeout: float = DEADLINE,
-        attended: bool = True,
-    ) -> Inbox:
-        options = InboxOptions(capacity=capacity, overflow_policy=policy, block_timeout=block_timeout, linger=linger)
-        inbox = Inbox(options, ledger=Ledger(), consumer=consumer, bell=consumer.ring, known={Tick})
-        if attended:
-            inbox.attend(consumer.ring)
-        made.append(inbox)
-        return inbox
-
-    yield make_inbox
-    for inbox in made:
-        inbox.abandon()
+    with inboxes_of(consumer) as make_inbox:
+        yield make_inbox
 
 
 def full(make: Make, policy: OverflowPolicy = OverflowPolicy.RAISE_ERROR, **options: Any) -> Inbox:

@@ -101,6 +101,10 @@ def test_what_an_earlier_reading_has_seen_is_not_taken_back() -> None:
     assert (now.accepted, now.pending, now.high_water) == (4, 4, 0)
 
 
+MANY = 30
+"""Readers that are held up at the same time."""
+
+
 def test_readers_that_are_held_up_take_nothing_back() -> None:
     """Many at once, each after it has looked at what the others saw, and then one that sees more than all of them."""
     ledger = Ledger()
@@ -126,7 +130,7 @@ def test_readers_that_are_held_up_take_nothing_back() -> None:
         held.depth = depth
         ledger.read(waiting=lambda: held, capacity=9)
 
-    nest(READERS // 2)
+    nest(MANY)
     now = read(ledger)
     assert (now.accepted, now.high_water) == (7, 7)
 
