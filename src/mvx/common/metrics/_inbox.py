@@ -22,6 +22,33 @@ consumer there, for the time of one copy, and never the other way round.
 *Bound.*  ``len(events) < threshold`` is checked before the append and not together with it, so each
 other thread that is emitting at that instant may exceed the bound by one event.
 
+*One order for all of it.*  Under the interpreter lock, reading or writing an attribute and each operation of a
+deque or a list is one step, and all threads see these steps in one order.  Whatever two sides have to know of
+each other, each writes its own part first and looks at the other's afterwards, so that of two that meet at
+least one sees the other:
+
+* ``put()`` appends an event, then looks at ``nap``; ``park()`` lays the token, then looks at ``events``,
+  ``requests`` and ``closed``.
+* ``ask()`` appends a request, then looks at ``deaf``; the end of the run sets ``deaf``, then takes the requests
+  once more.
+* Who waits for room stands in line, then looks at ``closed`` and at the room; ``close()``, or whoever makes room,
+  does that, then tells those in line.
+
+Both sides write ``threshold``, and it ends right all the same: ``close()`` writes it behind ``closed``, and whoever
+else writes it then looks at ``closed`` and makes it -1; a producer that ends a linger looks whether the
+``hard_limit`` that it wrote there has been changed meanwhile.  ``closed`` never goes back, and the consumer is told
+of it behind the write.
+
+A token is that of one nap.  Who finds it gone relies on whoever took it, or on the consumer, which has got up
+since; either way the consumer looks for events after this append and before its next nap.  Who was held up and
+takes the token of a nap that is over rings once too often, which does no harm.  ``nap`` is assigned by whoever acts
+for the consumer: its loop, the thread that starts it, a forked child, and, when the loop is gone, the one thread
+with the right to seal.
+
+``tests/concurrency/test_interleavings.py`` runs this code under every schedule of two to four threads with at most
+so many preemptions at the places where CPython changes threads: one or two in most scenarios, up to five in the
+smallest.  Its long profile also preempts once, before any instruction that touches something shared.
+
 An inbox is used for one run of the recorder.  A restart gets a new one, so that a producer that was
 held up over the end of a run can never mistake the next run for its own.
 """
