@@ -1,0 +1,151 @@
+"""How do bound, policy, linger and backend move the cost of an emit, the delay of an event, and what is lost?
+
+``python -m benchmarks.tuning`` sweeps one setting after the other, everything else at its default, each point in a
+process of its own, and draws a chart a setting for ``docs/tuning.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environments import ROOT, EnvironmentFailedError, python_of
+
+RESULTS = Path(__file__).parent / "results"
+DEADLINE = 300.0
+"""Seconds that one point may take; none comes near when all is well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Settings, and the load that they are tried with."""
+
+    backend: str = "asyncio"
+    capacity: int = 10_000
+    policy: str = "DROP"
+    linger: float = 0.01
+    burst: int = 1
+    """Events that are emitted one right after the other."""
+    pause: float = 0.000_1
+    """Seconds from the beginning of one burst to that of the next."""
+    bursts: int = 20_000
+    work: float = 0.0
+    """Seconds that the metric takes for an event, on top of what it does anyway."""
+
+
+STEADY = Point()
+"""A request handler: one event every 100 µs."""
+BURSTS = Point(burst=5_000, pause=0.05, bursts=60)
+"""A batch job: 5 000 events at once, twenty times a second, about half of what the drain can do."""
+OVERLOAD = Point(capacity=1_000, burst=100, pause=0.002, bursts=1_000, work=0.000_04)
+"""Twice as many events as a slow metric can handle."""
+
+SWEEPS: dict[str, tuple[str, Sequence[Point]]] = {
+    "linger": (
+        "linger, seconds",
+        [replace(STEADY, linger=linger) for linger in (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)],
+    ),
+    "capacity": (
+        "queue_max_size, events",
+        [replace(BURSTS, capacity=capacity) for capacity in (30, 100, 300, 1_000, 3_000, 10_000, 30_000)],
+    ),
+    "policy": (
+        "queue_overflow_policy",
+        [replace(OVERLOAD, policy=policy) for policy in ("DROP", "DROP_OLDEST", "RAISE_ERROR", "BLOCK")],
+    ),
+    "backend": ("backend", [replace(STEADY, backend=backend) for backend in ("asyncio", "uvloop", "trio")]),
+}
+"""Setting → the axis' label, and the points."""
+
+
+Results = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Setting → for each point its value and figures."""
+
+
+def run(point: Point) -> dict[str, float]:
+    """Measure in a process of its own.
+
+    :raises RuntimeError: if the process fails, with what it said
+    """
+    done = subprocess.run(
+        [str(python_of("mvx-metrics")), "-m", "benchmarks.tuning_load", json.dumps(asdict(point))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{point} ended with {done.returncode}: {done.stderr.strip()}")
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+def value_of(setting: str, point: Point) -> Any:
+    """Return what a point has for a setting."""
+    return getattr(point, setting)
+
+
+def sweep(setting: str, rounds: int, *, quick: bool) -> Iterator[dict[str, Any]]:
+    """Yield the medians of each point of a sweep, over rounds in which the points take turns."""
+    points = [replace(p, bursts=max(10, p.bursts // 50)) if quick else p for p in SWEEPS[setting][1]]
+    found: list[list[dict[str, float]]] = [[] for _ in points]
+    for number in range(rounds):
+        for point, rows in zip(points, found, strict=True):
+            print(f"{setting}: round {number + 1} of {rounds}: {value_of(setting, point)}", file=sys.stderr, flush=True)
+            rows.append(run(point))
+    for point, rows in zip(points, found, strict=True):
+        yield {
+            "value": value_of(setting, point),
+            **{figure: statistics.median(row[figure] for row in rows) for figure in rows[0]},
+        }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and draw if asked to."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tuning", description=str(__doc__).splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one short round; says nothing about speed")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each point is measured (default 3)")
+    parser.add_argument("--publish", action="store_true", help="write what docs/tuning.md shows")
+    told = parser.parse_args(arguments)
+    if told.rounds < 1:
+        parser.error(f"argument --rounds: must be at least 1, got {told.rounds}")
+    rounds = 1 if told.quick else told.rounds
+    try:
+        results = {setting: list(sweep(setting, rounds, quick=told.quick)) for setting in SWEEPS}
+        show(results)
+        if told.publish:
+            publish(results)
+    except (EnvironmentFailedError, RuntimeError) as exc:
+        print(f"python -m benchmarks.tuning: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def show(results: Results) -> None:
+    """Print the points of each sweep."""
+    for setting, rows in results.items():
+        print(f"\n{setting}")
+        for row in rows:
+            figures = (f"{name} {value:.4g}" for name, value in row.items() if name != "value")
+            print(f"{row['value']!s:>12}", *figures, sep="  ")
+
+
+def publish(results: Results) -> None:
+    """Write the JSON and the charts that the page shows."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / "tuning.json"
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    python = str(python_of("charts"))
+    subprocess.run([python, "-m", "benchmarks.tuning_charts", str(path), str(RESULTS)], cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
