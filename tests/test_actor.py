@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import threading
 from collections.abc import Callable
@@ -555,6 +556,30 @@ def test_how_long_a_drain_may_take_after_the_end_of_its_loop(
     assert recorder.get_status() is RecorderState.CANCELLED
     statistics = recorder.statistics()
     assert (statistics.processed, statistics.hook_errors) == (3, 1)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("trio") is None, reason="trio is not installed")
+def test_the_last_hook_outlives_the_end_of_its_loop_under_trio() -> None:
+    """It has begun, so it may end; trio would cancel it at every checkpoint, asyncio once, which nobody can prevent."""
+    reached: list[str] = []
+
+    class Closing(Journal):
+        async def _on_stopped(self) -> None:
+            reached.append("begun")
+            for _ in range(3):
+                await anyio.sleep(0.001)
+            reached.append("done")
+
+    async def main() -> Closing:
+        recorder = Closing()
+        assert (await recorder.start()).success
+        recorder.stop()
+        await auntil(lambda: reached)
+        return recorder
+
+    recorder = anyio.run(main, backend="trio")
+    assert reached == ["begun", "done"]
+    assert recorder.get_status() is RecorderState.STOPPED
 
 
 async def test_a_drain_that_ran_out_of_time_is_logged(home: str, caplog: pytest.LogCaptureFixture) -> None:
