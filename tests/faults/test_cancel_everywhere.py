@@ -123,6 +123,8 @@ async def test_a_wait_for_room_is_cancelled_and_the_event_was_not_accepted(
     sweep = arena.sweep(BY_CLOSING)
     async with arena.place(home) as spot:
         for temper in arena.tempers("suspends"):
+            if temper == "raises in starting":
+                continue  # then nobody waits for room
             for strike in sweep:
                 with in_time(strike, temper):
                     await wait_for_room(spot, temper, strike)

@@ -65,9 +65,11 @@ class LoopHub:
         self._poster: int | None = None
         self._gone = False
         self._attached: dict[Attached, None] = {}
-        self._due: list[tuple[float, int, Sleeper]] = []
-        # When each sleeper in the heap is to be looked at: one that dozes again only changes its time here.
-        self._wanted: dict[Sleeper, float] = {}
+        # A heap of times and numbers; not of sleepers, as an entry may stay for hours when nobody wants it any more.
+        self._due: list[tuple[float, int]] = []
+        self._sleepers: dict[int, Sleeper] = {}
+        # When each sleeper is to be looked at, and its number: one that dozes again only changes its time here.
+        self._wanted: dict[Sleeper, tuple[float, int]] = {}
         self._order = itertools.count()
         self._ticker: anyio.CancelScope | None = None
         self._ticking = False
@@ -166,30 +168,36 @@ class LoopHub:
         if self._ticker is None:
             return False
         due = self.loop.now() + delay
-        if sleeper not in self._wanted:
-            heapq.heappush(self._due, (due, next(self._order), sleeper))
+        if sleeper in self._wanted:
+            number = self._wanted[sleeper][1]
+        else:
+            number = next(self._order)
+            self._sleepers[number] = sleeper
+            heapq.heappush(self._due, (due, number))
             if due < self._sleeps_until:
                 self._earlier.set()
-        self._wanted[sleeper] = due
+        self._wanted[sleeper] = due, number
         return True
 
     def look_no_more(self, sleeper: Sleeper) -> None:
         """Forget that ``sleeper`` wanted to be looked at."""
-        self._wanted.pop(sleeper, None)
+        if sleeper in self._wanted:
+            del self._sleepers[self._wanted.pop(sleeper)[1]]
         if len(self._due) > 2 * len(self._wanted) + 64:
-            self._due = [entry for entry in self._due if entry[2] in self._wanted]
+            self._due = [entry for entry in self._due if entry[1] in self._sleepers]
             heapq.heapify(self._due)
 
     def _look_at_the_due(self, now: float) -> None:
         while self._due and self._due[0][0] <= now:
-            sleeper = heapq.heappop(self._due)[2]
-            wanted = self._wanted.get(sleeper)
-            if wanted is None:
+            number = heapq.heappop(self._due)[1]
+            sleeper = self._sleepers.get(number)
+            if sleeper is None:
                 continue
+            wanted = self._wanted[sleeper][0]
             if wanted > now:
-                heapq.heappush(self._due, (wanted, next(self._order), sleeper))
+                heapq.heappush(self._due, (wanted, number))
             else:
-                del self._wanted[sleeper]
+                del self._wanted[sleeper], self._sleepers[number]
                 sleeper.look()
 
     async def _tick(self) -> None:
@@ -221,7 +229,7 @@ class LoopHub:
         again = self._ticker_may_return
         self._ticker = None
         self._ticking = self._ticker_may_return = False
-        overdue, self._wanted, self._due = self._wanted, {}, []
+        overdue, self._wanted, self._sleepers, self._due = self._wanted, {}, {}, []
         for sleeper in overdue:
             sleeper.look()
         if self._attached and again:
