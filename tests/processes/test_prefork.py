@@ -146,7 +146,8 @@ def server_of(servers: dict[Key, Server], key: Key) -> Server:
 @pytest.mark.parametrize("key", SYNC, ids=lambda key: "-".join(map(str, key)))
 def test_sync_workers(servers: dict[Key, Server], key: Key, effort: Effort, tally: Tally) -> None:
     """A runtime made before the fork or after it: at SIGTERM, and when a worker is replaced, its exit drains."""
-    count = effort(20, 1000)
+    # Each worker that was replaced has left a line in the pipe of the program's output, which holds some 200.
+    count = effort(20, 500 if key[3] else 1000)
     server = server_of(servers, key)
     server.serve(count)
     outcome = server.end()
