@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib.util
 import logging
 import threading
@@ -29,12 +31,16 @@ from mvx.common.metrics._actor import DEFAULT_DRAIN_TIMEOUT, MIN_STOPPED_HOOK_TI
 from mvx.common.metrics._dispatch import Dispatcher
 from mvx.common.metrics._hub import LoopHub, hub_of
 from mvx.common.metrics._inbox import Inbox
+from mvx.common.metrics._interrupt import holds
 from mvx.common.metrics._recorder import core_of
 from mvx.common.metrics._waiting import current_loop
 from tests.support import DEADLINE, Count, Failing, Gate, Journal, Plain, Seen, Tick, auntil, balanced, virgin
 
 pytestmark = pytest.mark.anyio
 
+WITH_TRIO = pytest.mark.skipif(importlib.util.find_spec("trio") is None, reason="trio is not installed")
+ON_TRIO = pytest.mark.parametrize("anyio_backend", [pytest.param(("trio", {}), marks=WITH_TRIO)])
+"""What only trio can show."""
 KINDS = pytest.mark.parametrize("kind", [Plain, Journal])
 """Without and with ``_on_metric_changed``: two ways through the events."""
 
@@ -182,6 +188,22 @@ async def test_each_of_two_recorders_counts_as_active() -> None:
     await auntil(lambda: not hub.active)
 
 
+async def test_each_of_two_recorders_that_start_counts_as_active() -> None:
+    """The second one adds itself to the first."""
+    hub = hub_of(current_loop())
+    recorders = [Journal(), Journal()]
+    for active, recorder in enumerate(recorders, start=1):
+        recorder.starting = Gate()
+        recorder.start()
+        await auntil(recorder.starting.reached.is_set)
+        assert hub.active == active
+    for recorder in recorders:
+        recorder.starting.open()
+        assert (await core_of(recorder).starting()).success
+        assert (await recorder.stop()).success
+    await auntil(lambda: not hub.active)
+
+
 @KINDS
 async def test_the_room_is_given_back_after_each_event(kind: type[Journal]) -> None:
     """An event under way counts against the bound, and then does not any more."""
@@ -282,6 +304,28 @@ async def test_a_flush_is_answered_after_what_was_accepted_before(home: str, asl
         assert recorder.statistics().processed >= 1
 
 
+@pytest.mark.parametrize("lost", [0, 2])
+async def test_who_waits_while_the_stopped_hook_is_at_work(home: str, lost: int) -> None:
+    """Only whoever asked for more than was processed, and is told how the run has ended when it has."""
+    async with virgin(home, Journal, drain_timeout=0.01) as recorder:
+        recorder.register_metric(Count())
+        recorder.changed = Gate()
+        recorder.stopped = Gate()
+        for n in range(1 + lost):
+            recorder.register_event(Tick(n))
+        await auntil(recorder.changed.reached.is_set)
+        snapshots = core_of(recorder)._ask_for_snapshots()
+        flush = recorder.flush()
+        stop = recorder.stop()
+        await auntil(recorder.stopped.reached.is_set)
+        assert snapshots is not None
+        assert snapshots.reply.is_set
+        assert flush.done() is (lost == 0)
+        recorder.stopped.open()
+        assert isinstance((await stop).error, RecorderDrainTimeoutError)
+        assert isinstance((await flush).error, RecorderDrainTimeoutError) is (lost > 0)
+
+
 async def test_what_an_overflow_has_cost_is_logged(home: str, caplog: pytest.LogCaptureFixture) -> None:
     """How many events, as a warning."""
     async with virgin(home, Journal, queue_max_size=1, queue_overflow_policy=OverflowPolicy.DROP) as recorder:
@@ -339,6 +383,19 @@ async def test_a_flush_does_not_end_a_linger() -> None:
         recorder.register_event(Tick())
         assert (await recorder.flush()).success
         assert recorder.statistics().processed == 2
+
+
+@KINDS
+async def test_the_height_is_seen_at_the_beginning_of_a_pass(home: str, kind: type[Journal]) -> None:
+    """Nobody had looked before the events were processed."""
+    async with virgin(home, kind) as recorder:
+        recorder.register_metric(Count())
+        recorder.starting = Gate()
+        for n in range(3):
+            recorder.register_event(Tick(n))
+        recorder.starting.open()
+        assert (await recorder.flush()).success
+        assert recorder.statistics().high_water == 3
 
 
 async def test_the_height_is_seen_between_events(home: str) -> None:
@@ -419,6 +476,69 @@ async def test_how_long_the_stopped_hook_may_take_after_a_failure(home: str, mon
     assert 15 < left[0] <= 17
 
 
+async def out_of_time(
+    home: str, monkeypatch: pytest.MonkeyPatch, answer: Callable[[BaseException], BaseException]
+) -> Any:
+    """What a stop says whose stopped hook takes too long, and answers that with an exception."""
+    monkeypatch.setattr("mvx.common.metrics._actor.MIN_STOPPED_HOOK_TIMEOUT", 0.01)
+
+    class Slow(Journal):
+        async def _on_stopped(self) -> None:
+            try:
+                await anyio.sleep_forever()
+            except BaseException as exc:
+                raise answer(exc) from None
+
+    async with virgin(home, Slow, drain_timeout=0.001) as recorder:
+        assert (await recorder.start()).success
+        run_of(recorder)._stopping_begun = True  # the drain itself shall have all the time that a busy machine takes
+        result = await recorder.stop()
+        assert recorder.get_status() is RecorderState.FAILURE
+    assert isinstance(result.error, RecorderOnStoppedHookFailedError)
+    return result.error.cause
+
+
+async def test_a_stopped_hook_that_wraps_its_end(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group with the cancellation in it is the cancellation, too: it has run out of time."""
+    cause = await out_of_time(home, monkeypatch, lambda exc: BaseExceptionGroup("wrapped", [exc]))
+    assert isinstance(cause, TimeoutError)
+
+
+async def test_a_stopped_hook_that_fails_at_its_end(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own exception says more than that it was cut."""
+    error = ValueError("not yet")
+    assert await out_of_time(home, monkeypatch, lambda _: error) is error
+
+
+async def test_the_stopped_hook_of_an_interrupted_start(home: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The starting hook has swallowed it: what it has set up is put away all the same, undisturbed and in time."""
+    left: list[float] = []
+
+    class Stubborn(Journal):
+        async def _on_starting(self) -> None:
+            self.starting.reached.set()
+            with contextlib.suppress(BaseException):
+                await anyio.sleep_forever()
+
+        async def _on_stopped(self) -> None:
+            left.append(anyio.current_effective_deadline() - anyio.current_time())
+            await super()._on_stopped()
+
+    async with virgin(home, Stubborn, drain_timeout=40.0) as recorder:
+        recorder.stopped = Gate()
+        start = recorder.start()
+        await auntil(recorder.starting.reached.is_set)
+        core_of(recorder).home.hub().call_soon(core_of(recorder).interrupt)
+        assert (await start).success
+        await auntil(recorder.stopped.reached.is_set)
+        recorder.stopped.open()
+        result = await run_of(recorder).stopping
+    assert isinstance(result.error, RecorderDispatcherCancelledError)
+    assert recorder.log == ["stopping", "stopped"]
+    assert 38 < left[0] <= 40
+    assert caplog.records == []
+
+
 async def test_a_stopped_hook_that_takes_too_long(
     home: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -466,6 +586,110 @@ async def looked(recorder: Timed) -> None:
     """Wait until the hook has looked at its deadline once more."""
     looks = recorder.looks
     await auntil(lambda: recorder.looks > looks + 1)
+
+
+async def test_a_hook_that_swallows_the_end_of_the_drain(home: str, tired: list[bool]) -> None:
+    """It does not get the next event, even if nobody is tired and the recorder need not pause before that."""
+
+    class Deaf(Journal):
+        async def _on_metric_changed(self, *, metric: Metric, event: MetricEvent) -> None:
+            self.changed.reached.set()
+            with contextlib.suppress(BaseException):
+                await anyio.sleep_forever()
+
+    async with virgin(home, Deaf, drain_timeout=0.01) as recorder:
+        recorder.register_metric(Count())
+        for n in range(3):
+            recorder.register_event(Tick(n))
+        await auntil(recorder.changed.reached.is_set)
+        result = await recorder.stop()
+    assert isinstance(result.error, RecorderDrainTimeoutError)
+    statistics = recorder.statistics()
+    assert (statistics.processed, statistics.abandoned) == (1, 2)
+
+
+async def test_a_hook_that_wraps_the_end_of_the_drain(home: str) -> None:
+    """A group with the cancellation in it is the cancellation, too: what is left was not processed, and the stop says so."""
+
+    class Wrapping(Journal):
+        async def _on_metric_changed(self, *, metric: Metric, event: MetricEvent) -> None:
+            self.changed.reached.set()
+            try:
+                await anyio.sleep_forever()
+            except anyio.get_cancelled_exc_class() as exc:
+                raise BaseExceptionGroup("wrapped", [exc]) from None
+
+    async with virgin(home, Wrapping, drain_timeout=0.01) as recorder:
+        recorder.register_metric(Count())
+        for n in range(3):
+            recorder.register_event(Tick(n))
+        await auntil(recorder.changed.reached.is_set)
+        result = await recorder.stop()
+        assert isinstance(result.error, RecorderDrainTimeoutError)
+        assert recorder.get_status() is RecorderState.STOPPED
+    statistics = recorder.statistics()
+    assert (statistics.processed, statistics.abandoned) == (1, 2)
+
+
+async def test_the_metrics_behind_a_hook_that_is_cut(home: str) -> None:
+    """They see the event all the same, out of time or not; then it is done, whatever the stopped hook is about."""
+    async with virgin(home, Journal, drain_timeout=0.01) as recorder:
+        recorder.register_metric(Count())
+        recorder.register_metric(seen := Seen())
+        recorder.changed = Gate()
+        recorder.stopped = Gate()
+        recorder.register_event(Tick(7))
+        await auntil(recorder.changed.reached.is_set)
+        stop = recorder.stop()
+        await auntil(recorder.stopped.reached.is_set)
+        assert seen.events == [Tick(7)]
+        statistics = recorder.statistics()
+        assert (statistics.processed, statistics.pending) == (1, 0)
+        recorder.stopped.open()
+        assert isinstance((await stop).error, RecorderDrainTimeoutError)
+
+
+async def test_a_metric_that_fails_behind_a_hook_that_is_cut(home: str) -> None:
+    """Under FAIL that is how the recorder ends."""
+    async with virgin(home, Journal, drain_timeout=0.01, failure_policy=FailurePolicy.FAIL) as recorder:
+        recorder.register_metric(Count())
+        recorder.register_metric(Failing(error := ValueError("no")))
+        recorder.changed = Gate()
+        recorder.register_event(Tick())
+        await auntil(recorder.changed.reached.is_set)
+        result = await recorder.stop()
+        assert recorder.get_status() is RecorderState.FAILURE
+    assert isinstance(result.error, RecorderUnexpectedError)
+    assert result.error.cause is error
+
+
+@KINDS
+@pytest.mark.parametrize("left", [0, 2])
+async def test_a_drain_that_runs_out_of_time_while_nothing_is_handled(
+    home: str, kind: type[Journal], left: int, tired: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what is left makes a difference to the stop."""
+    tired[:] = [True]
+    resting = threading.Event()
+
+    async def rest(_self: LoopHub) -> None:
+        resting.set()
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(LoopHub, "rest", rest)
+    async with virgin(home, kind, drain_timeout=0.01) as recorder:
+        recorder.register_metric(Count())
+        recorder.starting = Gate()
+        for n in range(1 + left):
+            recorder.register_event(Tick(n))
+        recorder.starting.open()
+        await auntil(resting.is_set)
+        result = await recorder.stop()
+        assert isinstance(result.error, RecorderDrainTimeoutError) is (left > 0)
+        assert result.success is (left == 0)
+        assert recorder.get_status() is RecorderState.STOPPED
+    statistics = recorder.statistics()
+    assert (statistics.processed, statistics.abandoned) == (1, left)
 
 
 async def test_a_second_stop_does_not_prolong_the_drain(home: str) -> None:
@@ -558,7 +782,7 @@ def test_how_long_a_drain_may_take_after_the_end_of_its_loop(
     assert (statistics.processed, statistics.hook_errors) == (3, 1)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("trio") is None, reason="trio is not installed")
+@WITH_TRIO
 def test_the_last_hook_outlives_the_end_of_its_loop_under_trio() -> None:
     """It has begun, so it may end; trio would cancel it at every checkpoint, asyncio once, which nobody can prevent."""
     reached: list[str] = []
@@ -619,7 +843,8 @@ async def test_a_starting_hook_that_fails(home: str, caplog: pytest.LogCaptureFi
         statistics = recorder.statistics()
         assert (statistics.hook_errors, statistics.abandoned) == (1, 1)
         assert balanced(statistics)
-    (record,) = records(caplog, "_on_starting() raised")
+    (record,) = caplog.records
+    assert record.getMessage() == "_on_starting() raised"
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
     assert record.exc_info[1] is error
@@ -641,6 +866,18 @@ async def test_a_change_hook_that_fails_under_fail(home: str, caplog: pytest.Log
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
     assert record.exc_info[1] is error
+
+
+async def test_nobody_sees_the_event_after_a_hook_that_fails_under_fail(home: str) -> None:
+    """The recorder has failed: the metrics that come later are not shown what is left of the event."""
+    async with virgin(home, Journal, failure_policy=FailurePolicy.FAIL) as recorder:
+        recorder.errors["changed"] = ValueError("no")
+        recorder.register_metric(Count())
+        recorder.register_metric(seen := Seen())
+        recorder.register_event(Tick())
+        await auntil(lambda: recorder.get_status() is RecorderState.FAILURE)
+    assert seen.events == []
+    assert recorder.statistics().processed == 1
 
 
 async def test_each_kind_of_failure_is_logged_once(home: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -702,6 +939,7 @@ async def test_a_hook_that_leaves_a_scope_open(
         assert (await recorder.start()).success
         result = await recorder.stop()
         assert isinstance(result.error, RecorderUnexpectedError)
+        assert isinstance(result.error.cause, RuntimeError)
         message = "the recorder's task ended badly: did a hook leave a scope open?"
         await auntil(lambda: records(caplog, message))
         assert recorder.get_status() is RecorderState.FAILURE
@@ -709,6 +947,50 @@ async def test_a_hook_that_leaves_a_scope_open(
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], ExceptionGroup)
+
+
+@ON_TRIO
+async def test_a_hook_that_leaves_a_task_group_open(
+    home: str, anyio_backend: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That is the reason of the failure, where trio says so only behind the end of the recorder's task."""
+
+    class Leaky(Journal):
+        async def _on_starting(self) -> None:
+            group = await anyio.create_task_group().__aenter__()
+            group.cancel_scope.__exit__(None, None, None)  # or the recorder's own scope would find it in its way
+
+    async with virgin(home, Leaky) as recorder:
+        assert (await recorder.start()).success
+        result = await recorder.stop()
+        assert recorder.get_status() is RecorderState.FAILURE
+    assert isinstance(result.error, RecorderUnexpectedError)
+    assert str(result.error).startswith("a hook left a scope or task group open: ")
+    (record,) = records(caplog, "the recorder's task ended badly: did a hook leave a scope open?")
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], ExceptionGroup)
+    assert result.error.cause is record.exc_info[1]
+
+
+@pytest.mark.parametrize("hook", ["starting", "changed", "stopped"])
+@ON_TRIO
+async def test_ctrl_c_in_a_hook(anyio_backend: object, hook: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It ends the recorder, and goes its way to whoever owns the task group, as nobody's fault."""
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with virgin("group", Journal) as recorder:
+            recorder.errors[hook] = interrupt = KeyboardInterrupt()
+            recorder.register_metric(Count())
+            recorder.register_event(Tick())
+            run = run_of(recorder)
+            if hook == "stopped":
+                assert (await recorder.flush()).success
+                recorder.stop()
+            await auntil(run.stopping.done)
+    assert holds(caught.value, KeyboardInterrupt)
+    assert recorder.get_status() is RecorderState.FAILURE
+    assert core_of(recorder).error is not None
+    assert run._ctrl_c is interrupt
+    assert records(caplog, "the recorder's task ended badly: did a hook leave a scope open?") == []
 
 
 async def test_a_failure_keeps_its_reason(home: str) -> None:
@@ -772,6 +1054,139 @@ async def test_an_interrupted_drain(home: str) -> None:
         assert recorder.log == ["starting", "started", "changed", "stopping", "stopped"]
 
 
+@pytest.mark.parametrize("hook", ["starting", "changed", "stopped"])
+async def test_a_shielded_recorder_is_only_stopped(hook: str) -> None:
+    """What cancels its task group from around finds it working on until it is asked to stop."""
+    with anyio.CancelScope() as scope:
+        async with virgin("group", Journal) as recorder:
+            gate = Gate()
+            setattr(recorder, hook, gate)
+            recorder.register_metric(Count())
+            recorder.register_event(Tick())
+            if hook == "stopped":
+                assert (await core_of(recorder).starting()).success
+                recorder.stop()
+            await auntil(gate.reached.is_set)
+            scope.cancel()
+            with anyio.CancelScope(shield=True):
+                for _ in range(10):
+                    await anyio.lowlevel.checkpoint()
+                gate.open()
+                assert (await core_of(recorder).starting()).success
+    assert recorder.get_status() is RecorderState.STOPPED
+    assert core_of(recorder).error is None
+    assert recorder.log == ["starting", "started", "changed", "stopping", "stopped"]
+
+
+async def test_a_scope_between_the_starting_and_the_stopped_hook() -> None:
+    """A shielded recorder works on when it is cancelled: what the scope is about is the hooks' business."""
+
+    class Opening(Journal):
+        async def _on_starting(self) -> None:
+            self.scope = anyio.CancelScope()
+            self.scope.__enter__()
+
+        async def _on_stopped(self) -> None:
+            self.scope.__exit__(None, None, None)
+
+    async with virgin("group", Opening) as recorder:
+        recorder.register_metric(Count())
+        assert (await recorder.start()).success
+        recorder.scope.cancel()
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        recorder.register_event(Tick())
+        assert (await recorder.flush()).success
+        assert recorder.get_status() is RecorderState.RUNNING
+        assert (await recorder.stop()).success
+
+
+async def test_a_starting_hook_that_answers_an_interruption_with_an_error(home: str) -> None:
+    """It has failed, whatever has made it fail."""
+
+    class Grumpy(Journal):
+        async def _on_starting(self) -> None:
+            try:
+                await super()._on_starting()
+            except BaseException:
+                raise error from None
+
+    error = ValueError("not now")
+    async with virgin(home, Grumpy) as recorder:
+        recorder.starting = Gate()
+        start = recorder.start()
+        await auntil(recorder.starting.reached.is_set)
+        core_of(recorder).home.hub().call_soon(core_of(recorder).interrupt)
+        result = await start
+        assert isinstance(result.error, RecorderOnStartingHookFailedError)
+        assert result.error.cause is error
+        assert recorder.get_status() is RecorderState.FAILURE
+
+
+class Swallowing(Journal):
+    """Does not pass on that its change hook was cancelled."""
+
+    async def _on_metric_changed(self, *, metric: Metric, event: MetricEvent) -> None:
+        with contextlib.suppress(BaseException):
+            await super()._on_metric_changed(metric=metric, event=event)
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {})])
+async def test_a_hook_that_swallows_the_cancellation_of_its_task(anyio_backend: object) -> None:
+    """asyncio would not cancel the task again: the recorder ends all the same, with everything processed."""
+    recorder = Swallowing()
+    recorder.register_metric(Count())
+    recorder.changed = Gate()
+    for n in range(3):
+        recorder.register_event(Tick(n))
+    await auntil(recorder.changed.reached.is_set)
+    run = run_of(recorder)
+    assert isinstance(run.task, asyncio.Task)
+    run.task.cancel()
+    await auntil(lambda: len(recorder.log) > 3)
+    recorder.changed.open()
+    with anyio.fail_after(DEADLINE):
+        result = await run.stopping
+    assert isinstance(result.error, RecorderDispatcherCancelledError)
+    assert recorder.statistics().processed == 3
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {})])
+async def test_a_cancellation_that_comes_with_the_end_of_the_drain(anyio_backend: object) -> None:
+    """The one of the task counts: somebody from outside has ended the recorder."""
+    recorder = Journal(drain_timeout=3600.0)
+    recorder.register_metric(Count())
+    recorder.changed = Gate()
+    for n in range(3):
+        recorder.register_event(Tick(n))
+    await auntil(recorder.changed.reached.is_set)
+    stop = recorder.stop()
+    run = run_of(recorder)
+    assert isinstance(run.task, asyncio.Task)
+    run.interrupt()
+    run.task.cancel()
+    result = await stop
+    assert isinstance(result.error, RecorderDispatcherCancelledError)
+    assert recorder.get_status() is RecorderState.CANCELLED
+    assert recorder.statistics().abandoned == 2
+
+
+async def test_an_interrupted_stop(home: str) -> None:
+    """Somebody has asked for the end: it is that of a drain that had no more time."""
+    async with virgin(home, Journal, drain_timeout=3600.0) as recorder:
+        recorder.register_metric(Count())
+        recorder.changed = Gate()
+        for n in range(3):
+            recorder.register_event(Tick(n))
+        await auntil(recorder.changed.reached.is_set)
+        stop = recorder.stop()
+        core_of(recorder).home.hub().call_soon(core_of(recorder).interrupt)
+        result = await stop
+        assert isinstance(result.error, RecorderDrainTimeoutError)
+        assert result.error.details["abandoned"] == 2
+        assert recorder.get_status() is RecorderState.STOPPED
+
+
 @pytest.mark.parametrize("where", ["loop", "group"])
 async def test_ending_a_recorder(where: str) -> None:
     """One that runs is stopped; one that is starting is waited for, for as long as a drain may take, and then stopped."""
@@ -809,6 +1224,15 @@ async def test_ending_a_recorder_that_does_not_start(where: str) -> None:
 
 
 # --- the account -----------------------------------------------------------------------------------
+
+
+async def test_a_run_that_has_begun_cannot_be_taken_back(home: str) -> None:
+    """Its hooks have been called: it goes on."""
+    async with virgin(home, Journal) as recorder:
+        assert (await recorder.start()).success
+        assert not run_of(recorder).withdraw(ValueError("too late"))
+        assert recorder.get_status() is RecorderState.RUNNING
+        assert (await recorder.stop()).success
 
 
 @KINDS

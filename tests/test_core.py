@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -26,7 +27,7 @@ from mvx.common.metrics import (
 )
 from mvx.common.metrics._actor import Hooks
 from mvx.common.metrics._backends import LoopGoneError
-from mvx.common.metrics._core import RecorderCore, RecorderOptions, _SnapshotRequest
+from mvx.common.metrics._core import MAX_LOOKS, RecorderCore, RecorderOptions, _SnapshotRequest
 from mvx.common.metrics._inbox import UNATTENDED, InboxOptions
 from tests.support import Count, Failing, Tick, Tock, balanced
 
@@ -196,6 +197,17 @@ def test_a_start_of_a_recorder_whose_loop_has_ended(make: Make, home: Home) -> N
     assert home.launched == []
 
 
+@pytest.mark.anyio
+async def test_what_is_done_at_once_can_be_awaited(make: Make, home: Home) -> None:
+    """The start that a virgin has not had, a stop that is refused, a start without a loop, and one that is refused."""
+    core = make()
+    assert (await core.starting()).success
+    assert isinstance((await core.stop()).error, RecorderInvalidStateError)
+    home.closed = True
+    assert isinstance((await core.start()).error, RecorderLoopUnavailableError)
+    assert isinstance((await core.start()).error, RecorderInvalidStateError)
+
+
 def test_a_loop_that_ends_between_two_runs(make: Make, home: Home) -> None:
     """Nothing was pending: what had been counted before stays as it was."""
     core = make()
@@ -219,6 +231,25 @@ def test_a_loop_that_ends_as_the_actor_is_launched(make: Make, home: Home) -> No
     assert isinstance(result.error, RecorderLoopUnavailableError)
     assert state(core) is S.FAILURE
     assert str(core.error) == GONE
+
+
+def test_an_exception_before_there_is_a_run(make: Make, home: Home) -> None:
+    """Ctrl-C, say: it goes its way, and nothing has been."""
+    core = make()
+    plain = core._hooks
+
+    def interrupted() -> Hooks:
+        raise KeyboardInterrupt
+
+    core._hooks = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        core.start()
+    assert state(core) is S.VIRGIN
+    assert home.launched == []
+    core._hooks = plain
+    core.start()
+    assert state(core) is S.STARTING
+    end(core)
 
 
 def test_an_exception_as_the_actor_is_launched(make: Make, home: Home) -> None:
@@ -256,6 +287,21 @@ def test_an_exception_as_the_actor_is_launched_again(make: Make, home: Home) -> 
     end(core)
 
 
+@pytest.mark.anyio
+async def test_a_run_that_was_taken_back_does_nothing(make: Make, home: Home) -> None:
+    """Its task may have been made all the same."""
+    core = make()
+    home.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        core.start()
+    ((main, _, _),) = home.launched
+    await main()
+    assert state(core) is S.VIRGIN
+    home.error = None
+    start_and_step(core)
+    end(core)
+
+
 def test_whoever_waits_for_a_start_that_has_not_been(make: Make, home: Home) -> None:
     """Somebody had joined it: told why; events that had come in are abandoned where their run has gone with it."""
     core = make()
@@ -285,6 +331,29 @@ def test_whoever_waits_for_a_start_that_has_not_been(make: Make, home: Home) -> 
     statistics = core.statistics()
     assert (statistics.accepted, statistics.abandoned, statistics.pending) == (2, 2, 0)
     home.launch = plain  # type: ignore[method-assign] # as it was
+
+
+def test_a_snapshot_of_a_start_that_has_not_been(make: Make, home: Home) -> None:
+    """Whoever has asked for it meanwhile and gives up finds no run; the next one answers."""
+    core = make()
+    requests: list[_SnapshotRequest | None] = []
+    plain = home.launch
+
+    def interrupted(*args: Any, **options: Any) -> None:
+        requests.append(core._ask_for_snapshots())
+        raise KeyboardInterrupt
+
+    home.launch = interrupted  # type: ignore[method-assign] # to do something meanwhile
+    with pytest.raises(KeyboardInterrupt):
+        core.start()
+    (request,) = requests
+    assert request is not None
+    core._forget(request)
+    assert not request.reply.is_set
+    home.launch = plain  # type: ignore[method-assign] # as it was
+    core.start()
+    end(core)
+    assert request.reply.is_set
 
 
 def test_an_exception_behind_the_beginning_of_a_run(make: Make, home: Home) -> None:
@@ -374,6 +443,12 @@ def test_the_first_event_of_a_recorder_whose_loop_has_ended(make: Make, home: Ho
 # --- claiming --------------------------------------------------------------------------------------
 
 
+def test_a_recorder_knows_its_name(make: Make) -> None:
+    """Its own and that of the runtime it belongs to."""
+    core = make()
+    assert (core.entity_id, core.namespace) == ("x", "n")
+
+
 def test_a_recorder_is_claimed_once(make: Make) -> None:
     """By the first registry that asks."""
     core = make()
@@ -410,14 +485,15 @@ def test_a_stop_asks_the_run(make: Make, home: Home) -> None:
 
 
 def test_a_stop_of_a_recorder_whose_loop_has_ended(make: Make, home: Home) -> None:
-    """It is concluded in the loop's stead, with what was pending abandoned."""
+    """It is concluded in the loop's stead, at once, with what was pending abandoned."""
     core = make()
     start_and_step(core)
     core.put(Tick())
     flush = core.flush()
     home.the_hub.gone = True
-    result = core.stop().wait()
-    assert isinstance(result.error, RecorderLoopUnavailableError)
+    stop = core.stop()
+    assert stop.done()
+    assert isinstance(stop.wait().error, RecorderLoopUnavailableError)
     assert state(core) is S.FAILURE
     assert core.statistics().abandoned == 1
     assert isinstance(flush.wait().error, RecorderLoopUnavailableError)
@@ -446,6 +522,50 @@ async def test_ctrl_c_is_remembered_until_all_is_settled(make: Make) -> None:
     assert isinstance(core.error, RecorderUnexpectedError)
     assert str(core.error) == "interrupted: KeyboardInterrupt()"
     assert core.error.cause is interrupt
+
+
+def test_who_has_been_told_of_the_end(make: Make) -> None:
+    """Whoever has asked for it and got the answer; nobody else has."""
+    core = make()
+    told = [core.has_reported_its_end]
+    start_and_step(core)
+    end(core)
+    told.append(core.has_reported_its_end)
+    start_and_step(core)
+    core.stop()
+    told.append(core.has_reported_its_end)
+    end(core)
+    assert [*told, core.has_reported_its_end] == [False, False, False, True]
+
+
+def test_the_end_of_a_run_is_seen_before_its_entry_is_closed(make: Make) -> None:
+    """Nobody finds a closed inbox in a state that accepts, whatever has ended the run."""
+    core = make()
+    start_and_step(core)
+    seen: list[RecorderState] = []
+
+    class Looking:
+        def notify(self) -> None:
+            seen.append(core.state)
+
+    core.inbox.line._waiters.append(Looking())
+    end(core)
+    assert seen == [S.STOPPING]
+    assert state(core) is S.STOPPED
+
+
+def test_the_hub_looks_no_more_after_the_end_of_a_run(make: Make, home: Home) -> None:
+    """An inbox in its linger would keep the run alive until that is over."""
+    forgotten: list[object] = []
+
+    def look_no_more(sleeper: object) -> None:
+        forgotten.append(sleeper)
+
+    home.the_hub.look_no_more = look_no_more  # type: ignore[method-assign] # to see who is forgotten
+    core = make()
+    start_and_step(core)
+    end(core)
+    assert forgotten == [core.inbox]
 
 
 def test_an_interrupted_run_is_cancelled_before_it_begins(make: Make) -> None:
@@ -491,6 +611,28 @@ def test_a_flush_under_way_ends_with_the_run(make: Make) -> None:
     assert flush.wait().success
 
 
+def test_a_flush_of_what_was_processed_before_the_loss(make: Make) -> None:
+    """What was lost had come later: that is nothing to whoever asked before."""
+    core = make()
+    start_and_step(core)
+    before = core.flush()
+    core.put(Tick())
+    behind = core.flush()
+    run = core._run
+    assert run is not None
+    run.lose_loop()
+    assert before.wait(0.0).success
+    assert isinstance(behind.wait(0.0).error, RecorderLoopUnavailableError)
+
+
+def test_nobody_listens_after_the_end_of_a_run(make: Make) -> None:
+    """What is asked from then on is the asker's own business."""
+    core = make()
+    start_and_step(core)
+    end(core)
+    assert core.inbox.ask(object()) is False
+
+
 def test_a_recorder_that_is_stopping_is_asked_as_well(make: Make) -> None:
     """What was accepted is still being processed: a flush and a snapshot wait for it."""
     core = make()
@@ -503,6 +645,23 @@ def test_a_recorder_that_is_stopping_is_asked_as_well(make: Make) -> None:
         core.snapshots()
     end(core)
     assert flush.done()
+
+
+def test_a_request_that_nobody_waits_for_is_taken_back(make: Make) -> None:
+    """On its way to the actor, and when the actor has it but has not answered it."""
+    core = make()
+    start_and_step(core)
+    run = core._run
+    assert run is not None
+    requests = [_SnapshotRequest(dict) for _ in range(3)]
+    for request in requests[:2]:
+        run.inbox.ask(request)
+    run._fetch_requests()
+    run.inbox.ask(requests[2])
+    for request in requests[1:]:
+        run.forget(request)
+    end(core)
+    assert [request.reply.is_set for request in requests] == [True, False, False]
 
 
 # --- reading ---------------------------------------------------------------------------------------
@@ -845,6 +1004,76 @@ async def test_an_offer_to_what_has_ended(make: Make) -> None:
     assert core.statistics().rejected == 3
 
 
+Looks = tuple[list[float], list[Callable[[], object]]]
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    """How long a refused emitter rests between two looks, and what happens in each of those rests."""
+    rests: list[float] = []
+    happens: list[Callable[[], object]] = []
+
+    def sleep(seconds: float) -> None:
+        rests.append(seconds)
+        if happens:
+            happens.pop(0)()
+
+    monkeypatch.setattr("mvx.common.metrics._core.time", SimpleNamespace(sleep=sleep))
+    return rests, happens
+
+
+def test_a_refusal_names_a_state_that_refuses(make: Make, looks: Looks) -> None:
+    """The entry is closed and the state accepts, as while a stop is under way: the emitter waits for what it becomes."""
+    core = make()
+    start_and_step(core)
+    core.inbox.close()
+    rests, happens = looks
+    happens[:] = [lambda: None, core.stop]
+    with pytest.raises(RecorderInvalidStateError) as caught:
+        core.put_again(Tick())
+    assert caught.value.details["recorder_state"] == "STOPPING"
+    assert rests == [0, 0]
+    end(core)
+
+
+def test_what_has_ended_refuses_at_once(make: Make, looks: Looks) -> None:
+    """Nothing is under way that would be worth another look."""
+    core = make()
+    start_and_step(core)
+    core.stop()
+    end(core)
+    with pytest.raises(RecorderInvalidStateError):
+        core.put_again(Tick())
+    assert looks[0] == []
+
+
+def test_a_refusal_that_becomes_a_restart(make: Make, looks: Looks) -> None:
+    """There is a new inbox by then: the event goes there."""
+    core = make()
+    start_and_step(core)
+    core.inbox.close()
+    rests, happens = looks
+    happens[:] = [lambda: restarted(core)]
+    core.put_again(Tick())
+    assert list(core.inbox.events) == [Tick()]
+    assert core.statistics().rejected == 0
+    assert rests == [0]
+    end(core)
+
+
+def test_a_refusal_does_not_wait_for_ever(make: Make, looks: Looks) -> None:
+    """Whoever was at the stop may have been hit by an exception: the event is refused all the same."""
+    core = make()
+    start_and_step(core)
+    core.inbox.close()
+    with pytest.raises(RecorderInvalidStateError) as caught:
+        core.put_again(Tick())
+    assert caught.value.details["recorder_state"] == "RUNNING"
+    assert core.statistics().rejected == 1
+    assert len(looks[0]) == MAX_LOOKS
+    end(core)
+
+
 # --- fork -------------------------------------------------------------------------------------------
 
 
@@ -894,6 +1123,7 @@ def test_a_recorder_at_work_is_a_virgin_in_a_forked_child(make: Make) -> None:
     run.conclude()
     run.inbox._shut_stream()  # the parent's affair, if this were a child
     assert state(core) is S.VIRGIN
+    assert core.statistics().accepted == 0
 
 
 def test_what_is_the_parents_is_never_finalised_in_a_forked_child(make: Make, home: Home) -> None:

@@ -151,6 +151,12 @@ def test_a_route_is_looked_for_once(make: Make, policy: FailurePolicy) -> None:
     assert len(looks) > asked
 
 
+def test_a_metric_is_called_without_a_detour(make: Make) -> None:
+    """Where nothing is to be counted or told apart, every event goes straight to the metrics' own methods."""
+    first, second = Count("first"), Count("second")
+    assert make(first, second)._route(Tick()) == (first.handle_event, second.handle_event)
+
+
 def test_the_routes_remembered_are_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the number: when there are so many, a new class makes the rest forgotten."""
     monkeypatch.setattr("mvx.common.metrics._dispatch.MAX_KNOWN_CLASSES", 3)
@@ -417,6 +423,26 @@ def test_a_metric_that_does_not_know_what_it_wants(make: Make, ledger: Ledger, p
     assert (undecided.total, other.total, ledger.metric_errors.value(), ledger.unmatched) == (0, 2, undecided.asked, 0)
 
 
+@TOLERANT
+def test_a_metric_that_finds_out_what_it_wants(make: Make, ledger: Ledger, policy: FailurePolicy) -> None:
+    """Whoever could not say is asked again about the next event of the class."""
+
+    class Late(Count):
+        knows = False
+
+        @property
+        def event_types(self) -> tuple[type[MetricEvent], ...]:  # type: ignore[override] # because it fails
+            if not self.knows:
+                raise ValueError("no idea")
+            return (Tick,)
+
+    dispatcher = make(late := Late(), Count("other"), policy=policy)
+    dispatch(dispatcher, Tick())
+    late.knows = True
+    dispatch(dispatcher, Tick(), Tick())
+    assert (late.total, ledger.metric_errors.value()) == (2, 1)
+
+
 def disguised(kind: type[BaseException] | None) -> MetricEvent:
     """No MetricEvent, though it says that it is a Tick, as a mock does; or raises ``kind`` when it is asked."""
 
@@ -438,6 +464,27 @@ def test_an_event_that_says_it_is_one(make: Make, ledger: Ledger) -> None:
     assert (count.total, ledger.unmatched, ledger.processed) == (2, 1, 3)
     with pytest.raises(KeyboardInterrupt):
         dispatch(dispatcher, disguised(KeyboardInterrupt))
+
+
+def test_events_of_one_class_that_say_different_things(make: Make, ledger: Ledger) -> None:
+    """What one of them is taken for says nothing of the next."""
+
+    class Fickle:
+        says: type[MetricEvent] | None = None
+
+        @property  # type: ignore[misc] # because that is what a mock does
+        def __class__(self) -> Any:
+            if self.says is None:
+                raise ValueError("no idea")
+            return self.says
+
+    dispatcher = make(count := Count())
+    event: Any = Fickle()
+    dispatch(dispatcher, event)
+    assert (count.total, ledger.unmatched) == (0, 1)
+    event.says = Tick
+    dispatch(dispatcher, event)
+    assert (count.total, ledger.unmatched) == (1, 1)
 
 
 def test_a_failure_over_an_event_that_cannot_say_what_it_is(make: Make, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 
 from mvx.common.metrics import MetricEvent, OverflowPolicy, RecorderQueueOverflowError
-from mvx.common.metrics._inbox import SEALING, Inbox
+from mvx.common.metrics._copying import copied
+from mvx.common.metrics._inbox import SEALED, SEALING, Inbox
 from mvx.common.metrics._room import WaitingLine
 from tests.inbox_stage import Consumer, HeldUp, Hub, Make, Told, end, inboxes_of
 from tests.support import DEADLINE, Tick, Tock
@@ -197,6 +199,76 @@ def test_a_producer_waits_for_a_seal_under_way(make: Make) -> None:
     assert results == [True]
 
 
+def test_a_producer_only_yields_to_a_seal_under_way(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy is made in a moment: whoever waits for it does not sleep longer than that."""
+    inbox = make()
+    event = Tick()
+    inbox._append(event)
+    inbox.nap = SEALING
+    rests: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        rests.append(seconds)
+        inbox.seal()
+
+    monkeypatch.setattr("mvx.common.metrics._inbox.time", SimpleNamespace(sleep=sleep))
+    assert inbox._announce(event) is True
+    assert rests == [0]
+
+
+def test_a_seal_only_yields_to_another_one(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is over in a moment likewise."""
+    inbox = make()
+    inbox._right_to_seal.clear()
+    inbox.nap = SEALING
+    rests: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        rests.append(seconds)
+        inbox.nap = SEALED
+
+    monkeypatch.setattr("mvx.common.metrics._inbox.time", SimpleNamespace(sleep=sleep))
+    inbox.seal()
+    assert rests == [0]
+    inbox._shut_stream()
+
+
+def test_a_seal_is_seen_before_the_copy_is_made(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever appends from then on finds it, and looks which side of the copy its event is on."""
+    inbox = make()
+    naps: list[object] = []
+
+    def copy(events: deque[MetricEvent]) -> tuple[MetricEvent, ...]:
+        naps.append(inbox.nap)
+        return copied(events)
+
+    monkeypatch.setattr("mvx.common.metrics._inbox.copied", copy)
+    inbox.seal()
+    assert naps == [SEALING]
+    assert inbox.sealed
+
+
+def test_an_exception_in_the_midst_of_a_seal(make: Make, consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, say: as if nothing had been, but that the entry is closed; the next seal is the seal."""
+    inbox = make()
+    event = Tick()
+    inbox._append(event)
+    before = inbox.nap
+
+    def interrupted(_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mvx.common.metrics._inbox.copied", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            inbox.seal()
+    assert inbox.nap is before
+    assert list(inbox.events) == [event]
+    assert not inbox.sealed
+    assert end(inbox) == [event]
+    assert inbox.sealed
+
+
 def test_many_seals_at_once_are_one(make: Make) -> None:
     """Several threads may find at the same time that the loop is gone."""
     inbox = make(capacity=1000)
@@ -219,6 +291,15 @@ def test_the_consumer_cannot_open_a_closed_gate(make: Make) -> None:
     inbox.end_handling()
     assert inbox.threshold == -1
     assert inbox.put(Tick()) is False
+
+
+def test_a_close_tells_those_in_line(make: Make) -> None:
+    """At once: they need not wait for the heartbeat to find out."""
+    inbox = make()
+    told = Told()
+    inbox.line._waiters.append(told)
+    inbox.close()
+    assert told.count == 1
 
 
 def test_abandon_counts_what_is_left(make: Make) -> None:

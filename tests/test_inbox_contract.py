@@ -526,6 +526,15 @@ def test_an_event_or_two_do_not_end_a_linger(make: Make) -> None:
     assert (inbox.awake, inbox.lingering) == (False, True)
 
 
+@pytest.mark.parametrize("capacity", [1, 2, 3])
+def test_one_event_is_half_of_a_small_inbox(make: Make, capacity: int) -> None:
+    """It came while the consumer lay down for a linger: that ends it."""
+    inbox = make(capacity=capacity, linger=1.0)
+    inbox.put(Tick())
+    doze(inbox)
+    assert (inbox.awake, inbox.lingering) == (True, False)
+
+
 def test_the_smallest_inbox_lingers_too(make: Make, consumer: Consumer) -> None:
     """Half of a capacity of one is nothing: empty, it lingers; the first event is told."""
     inbox = make(capacity=1, linger=1.0)
@@ -595,6 +604,26 @@ def test_the_heartbeat_does_not_end_a_linger(make: Make) -> None:
     assert not inbox.awake
 
 
+def test_the_heartbeat_lays_a_token_that_was_taken_for_nothing(make: Make, consumer: Consumer) -> None:
+    """Whoever took it was hit by an exception before it rang, and its event is gone: the next one rings."""
+    inbox = make()
+    doze(inbox)
+    assert isinstance(inbox.nap, list)
+    inbox.nap.pop()
+    inbox.heal()
+    assert not inbox.awake
+    inbox.put(Tick())
+    assert consumer.rings == 1
+
+
+def test_the_heartbeat_leaves_a_consumer_at_work_alone(make: Make, consumer: Consumer) -> None:
+    """It looks for events by itself, so nobody has to ring."""
+    inbox = make()
+    inbox.heal()
+    inbox.put(Tick())
+    assert consumer.rings == 0
+
+
 def test_the_heartbeat_wakes_for_a_request(make: Make) -> None:
     """As well as for an event."""
     inbox = make()
@@ -625,6 +654,14 @@ async def test_a_wake_up_ends_the_sleep(make: Make) -> None:
             inbox.wake()
     assert inbox.awake
     assert not inbox.idle
+
+
+def test_a_consumer_at_work_is_not_woken(make: Make) -> None:
+    """Its next sleep would end before it began."""
+    inbox = make()
+    inbox.wake()
+    assert inbox._receive is not None
+    assert inbox._receive.statistics().current_buffer_used == 0
 
 
 @pytest.mark.anyio
@@ -728,6 +765,28 @@ def test_an_unheard_event_is_the_emitters(make: Make, consumer: Consumer) -> Non
     inbox._append(Tick(1))
     assert inbox.abandon() == 2
     assert inbox.ledger.rejected.value() == 1
+
+
+@pytest.mark.parametrize("under_way", [False, True])
+def test_an_unheard_event_that_the_end_has_taken(
+    make: Make, consumer: Consumer, monkeypatch: pytest.MonkeyPatch, under_way: bool
+) -> None:
+    """The consumer has ended between the append and the bell, or is about to: the event is among what it took."""
+    inbox = make()
+    event = Tick()
+    doze(inbox)
+
+    def ring() -> bool:
+        if under_way:
+            inbox.nap = SEALING
+        else:
+            inbox.seal()
+        return False
+
+    monkeypatch.setattr("mvx.common.metrics._inbox.time", SimpleNamespace(sleep=lambda _: inbox.seal()))
+    inbox._bell = ring
+    assert inbox.put(event) is True
+    assert list(inbox.events) == [event]
 
 
 def test_the_same_object_unheard_once_and_accepted_once(make: Make, consumer: Consumer) -> None:
@@ -899,3 +958,27 @@ def test_the_position_of_the_next_event(make: Make) -> None:
     inbox.ledger.dropped.increment()
     inbox.ledger.processed += 3
     assert inbox.position() == 2 + 4 + 8 + 16
+
+
+def test_an_inbox_left_behind_is_not_sealed_again(make: Make) -> None:
+    """Its events are the parent's, and so is the end of its consumer."""
+    inbox = make()
+    inbox.put(Tick())
+    events = inbox.events
+    inbox.leave_behind()
+    inbox.seal()
+    assert inbox.events is events
+    assert list(events) == [Tick()]
+    inbox._shut_stream()
+
+
+def test_an_inbox_left_behind_in_the_midst_of_a_seal(make: Make) -> None:
+    """Who had appended before the fork has nothing to be told: its event is the parent's."""
+    inbox = make()
+    event = Tick()
+    inbox._append(event)
+    inbox.nap = SEALING
+    inbox.events = deque()
+    inbox.leave_behind()
+    assert inbox._announce(event) is True
+    inbox._shut_stream()
