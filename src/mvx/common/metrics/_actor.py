@@ -128,7 +128,6 @@ class ActorRun:
         self._started = False
         self._stop_requested = False
         self._stopping_begun = False
-        self._drained = False
         self._working = False
         self._interrupted = False
         self._hook_was_cut = False
@@ -261,7 +260,7 @@ class ActorRun:
                         self._work_scope.cancel()
                     if self._hook_ate_a_cancellation(before):
                         self._carry_on_shielded()
-                    self._drained = await self._serve()
+                    await self._serve()
         except RecorderUnexpectedError as exc:
             self._end(RecorderState.FAILURE, exc)
         except BaseException as exc:
@@ -303,8 +302,8 @@ class ActorRun:
         by_us = self._work_scope is not None and self._work_scope.cancel_called
         return not by_us and self._hub.loop.is_cancelled_since(before)
 
-    async def _serve(self) -> bool:
-        """Work until the inbox is closed and empty, through cancellations from outside; return False if out of time."""
+    async def _serve(self) -> None:
+        """Work until the inbox is closed and empty, through cancellations from outside, or until the time is up."""
         while True:
             before = self._hub.loop.cancellations()
             try:
@@ -315,10 +314,10 @@ class ActorRun:
                 if self._work_scope is None or self._work_scope.cancel_called:
                     if isinstance(exc, anyio.get_cancelled_exc_class()):
                         raise
-                    return False  # a group with the cancellation in it is nothing that a scope would take
+                    return  # a group with the cancellation in it is nothing that a scope would take
                 self._carry_on_shielded()
             else:
-                return True
+                return
 
     async def _work(self) -> None:
         inbox = self.inbox
@@ -504,7 +503,8 @@ class ActorRun:
         return holds(exc, anyio.get_cancelled_exc_class()) and self._hub.loop.cancellations() > before
 
     def _account_for_the_rest(self) -> None:
-        out_of_time = not self._drained and self._work_scope is not None and self._work_scope.cancel_called
+        # A scope that has been left is not cancelled any more, so a drain that ended in time has not been.
+        out_of_time = self._work_scope is not None and self._work_scope.cancel_called
         if out_of_time and self._interrupted and not self._stop_requested:
             self._end_cancelled()
         self._stop_requested = True  # before the entry is closed, whatever has ended the work
