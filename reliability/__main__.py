@@ -35,6 +35,12 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--situations", action="store_true", help="only the situations")
     result.add_argument("--tests", action="store_true", help="only the long profile of the fault tests")
     result.add_argument(
+        "--record",
+        metavar="FILE",
+        type=Path,
+        help="with --tests: run nothing, but take what runs of `pytest --long --tally FILE` have put on record",
+    )
+    result.add_argument(
         "--quick", action="store_true", help="few repetitions of the situations that take no time; writes nothing"
     )
     result.add_argument("--only", metavar="NAME", help="only this situation; writes nothing")
@@ -71,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.tests:
         write(results)
     if not options.situations:
-        tried = run_tests()
+        tried = run_tests() if options.record is None else options.record.read_text().splitlines()
         if tried is None:
             print("the tests failed: their table stays as it was", file=sys.stderr)
             return 1
@@ -95,6 +101,10 @@ def _checked(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in ("situations", "quick", "only", "legacy_python", "cache"):
         if options.tests and getattr(options, name):
             cli.error(f"--tests runs no situations, so that --{name.replace('_', '-')} makes no sense with it")
+    if options.record is not None and not options.tests:
+        cli.error("--record is a record of tests: it needs --tests")
+    if options.record is not None and not options.record.is_file():
+        cli.error(f"there is no file {str(options.record)!r}")
     if options.legacy_python is not None and options.cache is not None:
         cli.error("--legacy-python and --cache exclude each other")
     if options.jobs < 1:

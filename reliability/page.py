@@ -38,9 +38,15 @@ def tests_table(tests: list[Tried]) -> str:
     if not tests:
         return "No run of the long profile is on record."
     head = "| what was tried | how often | lost | by |\n|---|---:|---:|---|"
+    # One line for all the ways of a cancellation.
+    groups: dict[tuple[str, str], list[Tried]] = {}
+    for tried in sorted(tests, key=lambda tried: (tried.directory, tried.what)):
+        subject, cancelled, _way = tried.what.partition(" cancelled ")
+        groups.setdefault((tried.directory, subject + cancelled.rstrip()), []).append(tried)
     lines = (
-        f"| {tried.what} | {number(tried.tried)} | 0 | [`{tried.directory}/`](../{tried.directory}) |"
-        for tried in sorted(tests, key=lambda tried: (tried.directory, tried.what))
+        f"| {what}{f', in {len(group)} ways' if len(group) > 1 else ''} | {number(sum(tried.tried for tried in group))} "
+        f"| 0 | [`{directory}/`](../{directory}) |"
+        for (directory, what), group in groups.items()
     )
     return "\n".join((head, *lines))
 

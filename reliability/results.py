@@ -49,10 +49,10 @@ class Results:
 
 
 def tally_of(lines: list[str]) -> list[Tried]:
-    """Add up the record of a test run, in the order in which things were tried first."""
+    """Add up the record of test runs, in the order in which things were tried first; of one test its last line counts."""
     found: dict[tuple[str, str], Tried] = {}
-    for line in lines:
-        entry = json.loads(line)
+    last = {(entry["test"], entry["what"]): entry for entry in map(json.loads, lines)}
+    for entry in last.values():
         directory = str(Path(entry["test"].partition("::")[0]).parent)
         tried = found.setdefault((entry["what"], directory), Tried(entry["what"], 0, directory))
         tried.tried += entry["tried"]

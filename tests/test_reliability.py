@@ -203,6 +203,36 @@ def test_the_record_of_the_tests_is_added_up() -> None:
     assert "| cancellations | 2 000 | 0 | [`tests/faults/`](../tests/faults) |" in page.tests_table(tests)
 
 
+def test_a_test_that_was_run_again_counts_once() -> None:
+    """A record may have been made in parts."""
+    lines = [json.dumps({"what": "forks", "tried": n, "test": "tests/processes/test_fork.py::test"}) for n in (3, 5)]
+    assert tally_of(lines) == [Tried("forks", 5, "tests/processes")]
+
+
+def test_the_ways_of_a_cancellation_are_one_line() -> None:
+    """Of a table that would be nothing else otherwise."""
+    table = page.tests_table(
+        [
+            Tried("blocks cancelled by scope", 3, "tests/faults"),
+            Tried("blocks cancelled by Task.cancel()", 4, "tests/faults"),
+            Tried("clocks cancelled by scope", 5, "tests/faults"),
+        ]
+    )
+    assert "| blocks cancelled, in 2 ways | 7 | 0 |" in table
+    assert "| clocks cancelled | 5 | 0 |" in table
+
+
+def test_a_record_is_taken_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--tests --record FILE`` runs nothing."""
+    path = tmp_path / "tally.jsonl"
+    path.write_text(json.dumps({"what": "forks", "tried": 3, "test": "tests/processes/test_fork.py::test"}) + "\n")
+    written: list[Results] = []
+    monkeypatch.setattr(command, "write", written.append)
+    monkeypatch.setattr(command, "run_tests", pytest.fail)
+    assert command.main(["--tests", "--record", str(path)]) == 0
+    assert written[0].tests == [Tried("forks", 3, "tests/processes")]
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_long_tests_are_run_with_a_record(
     fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -243,6 +273,8 @@ def test_a_page_without_markers_is_refused() -> None:
         (["--tests", "--situations"], "so that --situations makes no sense with it"),
         (["--tests", "--only", "order"], "so that --only makes no sense with it"),
         (["--tests", "--legacy-python", "python"], "so that --legacy-python makes no sense with it"),
+        (["--record", "README.md"], "--record is a record of tests: it needs --tests"),
+        (["--tests", "--record", "no-such-file"], "there is no file 'no-such-file'"),
         (["--only", "no-such"], "there is no situation 'no-such'; there are all_cancelled, churn, "),
         (["--jobs", "0"], "--jobs must be at least 1"),
         (["--legacy-python", "x", "--cache", "y"], "--legacy-python and --cache exclude each other"),
