@@ -101,10 +101,7 @@ def _checked(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in ("situations", "quick", "only", "legacy_python", "cache"):
         if options.tests and getattr(options, name):
             cli.error(f"--tests runs no situations, so that --{name.replace('_', '-')} makes no sense with it")
-    if options.record is not None and not options.tests:
-        cli.error("--record is a record of tests: it needs --tests")
-    if options.record is not None and not options.record.is_file():
-        cli.error(f"there is no file {str(options.record)!r}")
+    _check_record(cli, options)
     if options.legacy_python is not None and options.cache is not None:
         cli.error("--legacy-python and --cache exclude each other")
     if options.jobs < 1:
@@ -119,6 +116,13 @@ def _checked(arguments: Sequence[str] | None) -> argparse.Namespace:
         except legacy.LegacyError as error:
             cli.error(str(error))
     return options
+
+
+def _check_record(cli: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.record is not None and not options.tests:
+        cli.error("--record is a record of tests: it needs --tests")
+    if options.record is not None and not options.record.is_file():
+        cli.error(f"there is no file {str(options.record)!r}")
 
 
 def contenders(legacy_python: str) -> list[Contender]:

@@ -43,12 +43,12 @@ def tests_table(tests: list[Tried]) -> str:
     for tried in sorted(tests, key=lambda tried: (tried.directory, tried.what)):
         subject, cancelled, _way = tried.what.partition(" cancelled ")
         groups.setdefault((tried.directory, subject + cancelled.rstrip()), []).append(tried)
-    lines = (
-        f"| {what}{f', in {len(group)} ways' if len(group) > 1 else ''} | {number(sum(tried.tried for tried in group))} "
-        f"| 0 | [`{directory}/`](../{directory}) |"
-        for (directory, what), group in groups.items()
-    )
-    return "\n".join((head, *lines))
+    lines = [head]
+    for (directory, what), group in groups.items():
+        ways = f", in {len(group)} ways" if len(group) > 1 else ""
+        times = number(sum(tried.tried for tried in group))
+        lines.append(f"| {what}{ways} | {times} | 0 | [`{directory}/`](../{directory}) |")
+    return "\n".join(lines)
 
 
 def situations_tables(results: Results) -> str:

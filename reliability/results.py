@@ -49,7 +49,10 @@ class Results:
 
 
 def tally_of(lines: list[str]) -> list[Tried]:
-    """Add up the record of test runs, in the order in which things were tried first; of one test its last line counts."""
+    """Add up the record of test runs, in the order in which things were tried first.
+
+    Of a test that was run more than once, the last line counts.
+    """
     found: dict[tuple[str, str], Tried] = {}
     last = {(entry["test"], entry["what"]): entry for entry in map(json.loads, lines)}
     for entry in last.values():
