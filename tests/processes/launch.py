@@ -89,7 +89,7 @@ class Outcome:
         return found[0]
 
 
-def _environment(name: str) -> dict[str, str]:
+def _environment(name: str, arguments: Sequence[object]) -> dict[str, str]:
     """The process's own, without the tracer where signals come thick and fast: it takes a lock that they deadlock on.
 
     Nor does it work in sub-interpreters.
@@ -97,7 +97,7 @@ def _environment(name: str) -> dict[str, str]:
     environment = dict(os.environ)
     # However the program is started, it finds this directory.
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
-    if name.startswith(("interrupt", "reentry", "signals", "subinterpreter")):
+    if name.startswith(("interrupt", "reentry", "signals", "subinterpreter")) or "handled" in arguments:
         environment.pop("COVERAGE_PROCESS_CONFIG", None)
         environment.pop("COVERAGE_PROCESS_START", None)
     return environment
@@ -116,7 +116,7 @@ class Running:
         self._process = subprocess.Popen(
             (sys.executable, *words),
             cwd=ROOT,
-            env=_environment(name),
+            env=_environment(name, arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import sys
 import tracemalloc
 import weakref
 from collections.abc import AsyncIterator, Mapping
@@ -57,6 +58,8 @@ from tests.support import (
 )
 
 pytestmark = pytest.mark.usefixtures("unheard", "tidy_trio")
+
+untraced = pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer keeps something of every thread")
 
 
 @asynccontextmanager
@@ -179,6 +182,7 @@ def raise_arithmetic_error() -> None:
     raise ArithmeticError
 
 
+@untraced
 def test_runtimes_come_and_go(backend: dict[str, Any], effort: Effort, tally: Tally) -> None:
     """Thread, loop, pipes and portal go with their runtime, however it ends."""
     done = 0
@@ -353,6 +357,7 @@ async def test_overflow(policy: OverflowPolicy, effort: Effort, tally: Tally) ->
     tally("events offered to a full inbox", done)
 
 
+@untraced
 def test_blocked_threads_that_give_up(backend: dict[str, Any], effort: Effort, tally: Tally) -> None:
     """A thread that finds no room in time leaves no place in the line behind, nor do the threads themselves."""
     done = 0
@@ -499,6 +504,7 @@ async def test_many_recorders_doze_and_wake(effort: Effort, tally: Tally) -> Non
     tally("lingers", done)
 
 
+@untraced
 def test_threads_come_and_go(backend: dict[str, Any], effort: Effort, tally: Tally) -> None:
     """Emitting and reading leaves nothing behind in a thread, nor anything of the thread."""
     done = 0
