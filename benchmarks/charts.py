@@ -7,13 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("svg")
 import matplotlib.pyplot as plt
 
 from benchmarks import report
 from benchmarks.contenders import OURS
+from benchmarks.drawing import save, uncluttered
 
 OURS_COLOUR = "#2a6f97"
 OTHER_COLOUR = "#b0b7bf"
@@ -34,16 +32,12 @@ def chart(question: str, rows: dict[str, dict[str, float]], to: Path) -> None:
     axes.bar_label(bars, labels=[f"{value:,.3g}" for value in values], padding=3, fontsize=8)
     axes.margins(x=0.15)
     axes.set_xlabel(report.heading(figure_name))
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    # Without a date and with fixed ids, so that the same results give the same file.
-    figure.savefig(to / f"{question}.svg", metadata={"Date": None})
-    plt.close(figure)
+    uncluttered(axes)
+    save(figure, to / f"{question}.svg")
 
 
 def main(results: Path, to: Path) -> None:
     """Draw all."""
-    mpl.rcParams["svg.hashsalt"] = "mvx-metrics"
     found: dict[str, Any] = json.loads(results.read_text())
     for question, rows in report.medians(found["questions"]).items():
         chart(question, rows, to)

@@ -1,7 +1,7 @@
 """How do bound, policy, linger and backend move the cost of an emit, the delay of an event, and what is lost?
 
 ``python -m benchmarks.tuning`` sweeps one setting after the other, everything else at its default, each point in a
-process of its own, and draws a chart a setting for ``docs/tuning.md``.
+process of its own, and prints them; ``--output`` draws a chart a setting.
 """
 
 from __future__ import annotations
@@ -9,18 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environments import ROOT, EnvironmentFailedError, python_of
-
-RESULTS = Path(__file__).parent / "results"
-DEADLINE = 300.0
-"""Seconds that one point may take; none comes near when all is well."""
+from benchmarks.environments import EnvironmentFailedError
+from benchmarks.processes import measured, tell, write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,25 +65,6 @@ Results = Mapping[str, Sequence[Mapping[str, Any]]]
 """Setting → for each point its value and figures."""
 
 
-def run(point: Point) -> dict[str, float]:
-    """Measure in a process of its own.
-
-    :raises RuntimeError: if the process fails, with what it said
-    """
-    done = subprocess.run(
-        [str(python_of("mvx-metrics")), "-m", "benchmarks.tuning_load", json.dumps(asdict(point))],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{point} ended with {done.returncode}: {done.stderr.strip()}")
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
-
-
 def value_of(setting: str, point: Point) -> Any:
     """Return what a point has for a setting."""
     return getattr(point, setting)
@@ -99,8 +76,8 @@ def sweep(setting: str, rounds: int, *, quick: bool) -> Iterator[dict[str, Any]]
     found: list[list[dict[str, float]]] = [[] for _ in points]
     for number in range(rounds):
         for point, rows in zip(points, found, strict=True):
-            print(f"{setting}: round {number + 1} of {rounds}: {value_of(setting, point)}", file=sys.stderr, flush=True)
-            rows.append(run(point))
+            tell(f"{setting}: round {number + 1} of {rounds}: {value_of(setting, point)}")
+            rows.append(measured("mvx-metrics", "tuning_load", json.dumps(asdict(point))))
     for point, rows in zip(points, found, strict=True):
         yield {
             "value": value_of(setting, point),
@@ -113,7 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tuning", description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one short round; says nothing about speed")
     parser.add_argument("--rounds", type=int, default=3, help="how often each point is measured (default 3)")
-    parser.add_argument("--publish", action="store_true", help="write what docs/tuning.md shows")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIRECTORY", help="where to write JSON and charts (default: nowhere)"
+    )
     told = parser.parse_args(arguments)
     if told.rounds < 1:
         parser.error(f"argument --rounds: must be at least 1, got {told.rounds}")
@@ -121,8 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         results = {setting: list(sweep(setting, rounds, quick=told.quick)) for setting in SWEEPS}
         show(results)
-        if told.publish:
-            publish(results)
+        if told.output is not None:
+            write(results, "tuning.json", "tuning_charts", told.output)
     except (EnvironmentFailedError, RuntimeError) as exc:
         print(f"python -m benchmarks.tuning: {exc}", file=sys.stderr)
         return 1
@@ -136,15 +115,6 @@ def show(results: Results) -> None:
         for row in rows:
             figures = (f"{name} {value:.4g}" for name, value in row.items() if name != "value")
             print(f"{row['value']!s:>12}", *figures, sep="  ")
-
-
-def publish(results: Results) -> None:
-    """Write the JSON and the charts that the page shows."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / "tuning.json"
-    path.write_text(json.dumps(results, indent=1) + "\n")
-    python = str(python_of("charts"))
-    subprocess.run([python, "-m", "benchmarks.tuning_charts", str(path), str(RESULTS)], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

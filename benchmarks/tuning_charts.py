@@ -7,11 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("svg")
 import matplotlib.pyplot as plt
 
+from benchmarks.drawing import save, uncluttered
 from benchmarks.tuning import SWEEPS
 
 PANELS = (
@@ -44,16 +42,12 @@ def chart(setting: str, rows: list[dict[str, Any]], to: Path) -> None:
         if not numeric:
             axes.margins(x=0.2)
             axes.tick_params(axis="x", rotation=20)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-    figure.savefig(to / f"tuning_{setting}.svg", metadata={"Date": None})
-    plt.close(figure)
+        uncluttered(axes)
+    save(figure, to / f"tuning_{setting}.svg")
 
 
 def main(results: Path, to: Path) -> None:
     """Draw all."""
-    # Without a date and with fixed ids, so that the same results give the same file.
-    mpl.rcParams["svg.hashsalt"] = "mvx-metrics"
     for setting, rows in json.loads(results.read_text()).items():
         chart(setting, rows, to)
 
