@@ -786,16 +786,31 @@ def test_how_long_a_drain_may_take_after_the_end_of_its_loop(
 @WITH_TRIO
 def test_the_last_hook_outlives_the_end_of_its_loop_under_trio() -> None:
     """It has begun, so it may end; trio would cancel it at every checkpoint, asyncio once, which nobody can prevent."""
+    import trio  # noqa: PLC0415 — an extra
+
     reached: list[str] = []
+    ending: anyio.Event
 
     class Closing(Journal):
         async def _on_stopped(self) -> None:
             reached.append("begun")
-            for _ in range(3):
-                await anyio.sleep(0.001)
+            await ending.wait()
+            await anyio.lowlevel.checkpoint()
             reached.append("done")
 
+    async def tell_the_end(telling: anyio.Event) -> None:
+        telling.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ending.set()
+
     async def main() -> Closing:
+        nonlocal ending
+        ending, telling = anyio.Event(), anyio.Event()
+        # Ended by trio when it ends the recorder's task, a system task like it.
+        trio.lowlevel.spawn_system_task(tell_the_end, telling)
+        await telling.wait()
         recorder = Closing()
         assert (await recorder.start()).success
         recorder.stop()

@@ -25,18 +25,20 @@ from mvx.common.metrics import (
 )
 from mvx.common.metrics._recorder import core_of
 from mvx.common.metrics._statistics import AtomicCounter, Ledger
-from tests.support import DEADLINE, Count, Failing, Gate, Journal, LoudTick, Tick, Tock, balanced, run_threads
-
-GROWING = [field.name for field in attrs.fields(RecorderStatistics) if field.name not in ("pending", "capacity")]
-
-
-def entries_add_up(s: RecorderStatistics) -> bool:
-    """Both equations, whatever is pending."""
-    return (
-        s.offered == s.accepted + s.dropped + s.rejected
-        and s.accepted == s.processed + s.pending + s.evicted + s.abandoned
-    )
-
+from tests.support import (
+    DEADLINE,
+    GROWING,
+    Count,
+    Failing,
+    Gate,
+    Journal,
+    LoudTick,
+    Tick,
+    Tock,
+    adds_up,
+    balanced,
+    run_threads,
+)
 
 # --- the counter ---------------------------------------------------------------------------------
 
@@ -169,7 +171,7 @@ class Model:
 
     def check(self, s: RecorderStatistics) -> None:
         pending = self.waiting + self.under_way
-        assert entries_add_up(s)
+        assert adds_up(s)
         assert (s.accepted, s.dropped, s.rejected, s.evicted, s.pending, s.abandoned, s.capacity) == (
             self.accepted,
             self.dropped,
@@ -534,7 +536,7 @@ def test_counts_only_grow_while_events_flow(
         before = recorder.statistics()
         while not done.is_set():
             now = recorder.statistics()
-            assert entries_add_up(now)
+            assert adds_up(now)
             assert 0 <= now.offered <= begun.value()
             assert now.pending >= 0
             for field in GROWING:

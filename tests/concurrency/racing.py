@@ -26,22 +26,7 @@ from mvx.common.metrics import (
     RecorderWaitHandle,
 )
 from mvx.common.metrics._recorder import core_of
-from tests.support import DEADLINE, auntil, balanced, run_threads
-
-GROWING = (
-    "offered",
-    "accepted",
-    "processed",
-    "dropped",
-    "rejected",
-    "evicted",
-    "abandoned",
-    "metric_errors",
-    "hook_errors",
-    "unmatched",
-    "high_water",
-)
-"""The statistics that never fall."""
+from tests.support import DEADLINE, GROWING, adds_up, auntil, balanced, run_threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -507,8 +492,7 @@ def check_refusal(error: RecorderInvalidStateError) -> None:
 
 def check_reading(before: RecorderStatistics, now: RecorderStatistics) -> RecorderStatistics:
     """Both equations hold in ``now`` and no number has fallen since ``before``; return ``now``."""
-    assert now.offered == now.accepted + now.dropped + now.rejected
-    assert now.accepted == now.processed + now.pending + now.evicted + now.abandoned
+    assert adds_up(now)
     assert now.pending >= 0
     for name in GROWING:
         assert getattr(before, name) <= getattr(now, name), name

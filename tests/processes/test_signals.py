@@ -17,6 +17,7 @@ STEPS = {
     "snapshots": ("emit", "flush", "snapshots", "statistics", "stop", "remove", "shutdown"),
 }
 """What a handler waits for, and the calls that it interrupts."""
+SPOKEN = {"snapshots": "snapshots"}
 SHORT_STEPS = {("shutdown", "create"), ("shutdown", "emit"), ("stop", "emit")}
 
 
@@ -121,7 +122,7 @@ def test_a_handler_may_wait_at_every_step(action: str, effort: Effort, tally: Ta
     for call in calls:
         for outcome in run_on(NATIVE, "signals_steps", call, action, deadline=60):
             steps += outcome.one("steps")["steps"]
-    tally(f"signal handlers that wait for a {action} at a step of a call", steps)
+    tally(f"signal handlers that wait for {SPOKEN.get(action, f'a {action}')} at a step of a call", steps)
 
 
 @pytest.mark.parametrize("kind", ["exit", "shutdown"])

@@ -9,9 +9,8 @@ from mvx.common.metrics import OverflowPolicy, RecorderState
 from tests.concurrency.interleaving.cases import Cases, Make
 from tests.concurrency.interleaving.scenario import Scenario
 from tests.concurrency.interleaving.scenarios.bench import Bench
-from tests.concurrency.interleaving.scenarios.statistics import holds
 from tests.concurrency.interleaving.stage import Stage
-from tests.support import Tick
+from tests.support import Tick, adds_up
 
 CASES = Cases()
 
@@ -36,7 +35,7 @@ def _interrupted(act: Callable[[Bench], object], *, started: bool = True, **opti
                 bench.heartbeat()
             statistics = bench.recorder.statistics()
             assert statistics.pending == 0, "an event lies unseen"
-            assert holds(statistics)
+            assert adds_up(statistics)
             assert statistics.processed == len(bench.metric.events)
             assert statistics.rejected == len(bench.told) - len(bench.accepted)
             # The event of the interrupted call may have been accepted or not; every other one has been told.

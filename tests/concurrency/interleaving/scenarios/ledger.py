@@ -11,9 +11,8 @@ from tests.concurrency.interleaving.cases import Cases, Make
 from tests.concurrency.interleaving.points import interleaved
 from tests.concurrency.interleaving.scenario import Scenario
 from tests.concurrency.interleaving.scenarios.station import Offers, Owner
-from tests.concurrency.interleaving.scenarios.statistics import GROWING, holds
 from tests.concurrency.interleaving.stage import Stage
-from tests.support import Seen, Tick
+from tests.support import GROWING, Seen, Tick, adds_up
 
 CASES = Cases()
 
@@ -83,7 +82,7 @@ def _ledger(
                 ended = 1 + len(offers.told) - len(offers.of(False))
                 now = ledger.read(waiting=inbox.waiting, capacity=capacity)
                 begun = 1 + offers.begun
-                assert holds(now)
+                assert adds_up(now)
                 # What is just being moved may be missed: by the dispatcher, and by an emitter that evicts.
                 assert ended - 1 - (policy is OverflowPolicy.DROP_OLDEST) <= now.offered <= begun
                 assert now.pending >= 0
@@ -95,7 +94,7 @@ def _ledger(
         def check() -> None:
             now = ledger.read(waiting=inbox.waiting, capacity=capacity)
             refused = len(offers.of(False))
-            assert holds(now)
+            assert adds_up(now)
             assert now.offered == 1 + offers.begun - refused
             assert now.accepted == 1 + len(offers.accepted) - now.dropped
             assert now.processed == len(metric.events)

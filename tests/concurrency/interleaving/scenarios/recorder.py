@@ -10,10 +10,9 @@ from tests.concurrency.interleaving.cases import Cases, Make
 from tests.concurrency.interleaving.scenario import Scenario
 from tests.concurrency.interleaving.scenarios.bench import Bench
 from tests.concurrency.interleaving.scenarios.closing import UNHEARD
-from tests.concurrency.interleaving.scenarios.statistics import GROWING, holds
 from tests.concurrency.interleaving.stage import Stage
 from tests.concurrency.interleaving.thread import Body
-from tests.support import Tick
+from tests.support import GROWING, Tick, adds_up
 
 CASES = Cases()
 
@@ -180,7 +179,7 @@ def _statistics(stage: Stage) -> Scenario:
         earlier: RecorderStatistics | None = None
         for _ in range(2):
             now = bench.recorder.statistics()
-            assert holds(now)
+            assert adds_up(now)
             if earlier is not None:
                 assert not [name for name in GROWING if getattr(now, name) < getattr(earlier, name)]
             earlier = now
