@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -77,12 +78,30 @@ def inboxes_of(consumer: Consumer) -> Iterator[Make]:
         inbox = Inbox(options, ledger=Ledger(), consumer=consumer, bell=consumer.ring, known={Tick})
         if attended:
             inbox.attend(consumer.ring)
+            # As behind an event: else there would be no linger.
+            inbox.begin_handling()
+            inbox.end_handling()
         made.append(inbox)
         return inbox
 
     yield make_inbox
     for inbox in made:
         inbox.abandon()
+
+
+class Tampered(deque[MetricEvent]):
+    """The events of an inbox, with an ``append`` of the test's own."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        super().__init__(inbox.events)
+        self.tampered: Callable[[MetricEvent], object] = self.really_append
+        inbox.events = inbox._late = self
+
+    def append(self, event: MetricEvent) -> None:
+        self.tampered(event)
+
+    def really_append(self, event: MetricEvent) -> None:
+        super().append(event)
 
 
 class HeldUp:
@@ -92,15 +111,15 @@ class HeldUp:
         self.result: bool | BaseException | None = None
         self._go = threading.Event()
         there = threading.Event()
-        append = inbox._append
+        events = inbox.events if isinstance(inbox.events, Tampered) else Tampered(inbox)
 
         def slow_append(event: MetricEvent) -> None:
             if not before:
-                append(event)
+                events.really_append(event)
             there.set()
             assert self._go.wait(DEADLINE)
             if before:
-                append(event)
+                events.really_append(event)
 
         def produce() -> None:
             try:
@@ -108,11 +127,11 @@ class HeldUp:
             except BaseException as exc:
                 self.result = exc
 
-        inbox._append = slow_append
+        events.tampered = slow_append
         self._thread = threading.Thread(target=produce)
         self._thread.start()
         assert there.wait(DEADLINE)
-        inbox._append = append
+        events.tampered = events.really_append
 
     def go_on(self) -> bool | BaseException | None:
         self._go.set()

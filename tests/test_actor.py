@@ -27,12 +27,13 @@ from mvx.common.metrics import (
     RecorderState,
     RecorderUnexpectedError,
 )
-from mvx.common.metrics._actor import DEFAULT_DRAIN_TIMEOUT, MIN_STOPPED_HOOK_TIMEOUT, ActorRun
+from mvx.common.metrics._actor import MIN_STOPPED_HOOK_TIMEOUT, ActorRun
 from mvx.common.metrics._dispatch import Dispatcher
 from mvx.common.metrics._hub import LoopHub, hub_of
 from mvx.common.metrics._inbox import Inbox
 from mvx.common.metrics._interrupt import holds
 from mvx.common.metrics._recorder import core_of
+from mvx.common.metrics._run import DEFAULT_DRAIN_TIMEOUT
 from mvx.common.metrics._waiting import current_loop
 from tests.support import DEADLINE, Count, Failing, Gate, Journal, Plain, Seen, Tick, auntil, balanced, virgin
 
@@ -47,7 +48,7 @@ KINDS = pytest.mark.parametrize("kind", [Plain, Journal])
 
 def run_of(recorder: MetricsRecorder) -> ActorRun:
     run = core_of(recorder)._run
-    assert run is not None
+    assert isinstance(run, ActorRun)
     return run
 
 

@@ -25,7 +25,7 @@ from mvx.common.metrics import (
     RecorderWaitHandle,
     RecorderWouldDeadlockError,
 )
-from mvx.common.metrics._actor import Hooks
+from mvx.common.metrics._actor import ActorRun, Hooks
 from mvx.common.metrics._backends import LoopGoneError
 from mvx.common.metrics._core import MAX_LOOKS, RecorderCore, RecorderOptions, _SnapshotRequest
 from mvx.common.metrics._inbox import UNATTENDED, InboxOptions
@@ -81,9 +81,11 @@ class Home:
     shielded = True
     exposed = False
     survives_fork = True
+    gives_turns = False
 
     def __init__(self) -> None:
         self.the_hub = Hub()
+        self.known: set[type] = set()
         self.closed = False
         self.own_loop = False
         self.error: BaseException | None = None
@@ -172,7 +174,7 @@ def test_a_start_launches_the_actor(make: Make, home: Home) -> None:
     assert not handle.done()
     ((main, name, ended),) = home.launched
     run = core._run
-    assert run is not None
+    assert isinstance(run, ActorRun)
     assert (main, name, ended) == (run.main, "mvx.common.metrics recorder x", run.conclude)
     end(core)
 
@@ -180,7 +182,7 @@ def test_a_start_launches_the_actor(make: Make, home: Home) -> None:
 def test_a_start_of_a_recorder_whose_loop_has_ended(make: Make, home: Home) -> None:
     """The result says so, events that had been accepted are abandoned, and it is final."""
     core = make()
-    core.inbox._append(Tick())
+    core.inbox._late.append(Tick())
     home.closed = True
     result = core.start().wait()
     assert result.op_name is RecorderOp.START
@@ -213,7 +215,7 @@ def test_a_loop_that_ends_between_two_runs(make: Make, home: Home) -> None:
     core = make()
     core.start()
     core._run._started = True  # type: ignore[union-attr] # there is one by now
-    core.put(Tick())
+    core.entry.put(Tick())
     core.stop()
     end(core)
     assert core.statistics().abandoned == 1
@@ -257,12 +259,12 @@ def test_an_exception_as_the_actor_is_launched(make: Make, home: Home) -> None:
     core = make()
     home.error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
-        core.put(Tick(1))
+        core.entry.put(Tick(1))
     assert state(core) is S.VIRGIN
     inbox = core.inbox
     assert (inbox.awake, inbox.nap) == (False, UNATTENDED)
     home.error = None
-    assert core.put(Tick(2)) is True
+    assert core.entry.put(Tick(2)) is True
     assert state(core) is S.STARTING
     assert list(core.inbox.events) == [Tick(1), Tick(2)]
     assert len(home.launched) == 2
@@ -279,11 +281,11 @@ def test_an_exception_as_the_actor_is_launched_again(make: Make, home: Home) -> 
     with pytest.raises(KeyboardInterrupt):
         core.start()
     assert state(core) is S.STOPPED
-    assert core.put(Tick()) is False
+    assert core.entry.put(Tick()) is False
     assert core.statistics().pending == 0
     home.error = None
     start_and_step(core)
-    assert core.put(Tick()) is True
+    assert core.entry.put(Tick()) is True
     end(core)
 
 
@@ -306,7 +308,7 @@ def test_whoever_waits_for_a_start_that_has_not_been(make: Make, home: Home) -> 
     """Somebody had joined it: told why; events that had come in are abandoned where their run has gone with it."""
     core = make()
     start_and_step(core)
-    core.put(Tick())
+    core.entry.put(Tick())
     core.stop()
     end(core)
     assert core.statistics().abandoned == 1
@@ -317,7 +319,7 @@ def test_whoever_waits_for_a_start_that_has_not_been(make: Make, home: Home) -> 
         run = core._run
         assert run is not None
         handles.extend((core.start(), run.starting, run.stopping))
-        core.put(Tick())
+        core.entry.put(Tick())
         raise KeyboardInterrupt
 
     home.launch = interrupted  # type: ignore[method-assign] # to do something meanwhile
@@ -363,7 +365,7 @@ def test_an_exception_behind_the_beginning_of_a_run(make: Make, home: Home) -> N
     def begun_and_interrupted(*args: Any, **options: Any) -> None:
         run = core._run
         assert run is not None
-        run._right_to_begin.pop()  # what the actor does first
+        del run._right_to_begin  # what the actor does first
         raise KeyboardInterrupt
 
     home.launch = begun_and_interrupted  # type: ignore[method-assign] # to do something meanwhile
@@ -412,7 +414,7 @@ def test_a_start_that_is_interrupted_by_a_start(make: Make, home: Home) -> None:
 def test_the_first_event_starts_a_virgin_only(make: Make, home: Home) -> None:
     """What rings late must not start what has meanwhile been stopped."""
     core = make()
-    assert core.put(Tick()) is True
+    assert core.entry.put(Tick()) is True
     assert state(core) is S.STARTING
     assert len(home.launched) == 1
     assert core._start_on_first_event() is True
@@ -429,7 +431,7 @@ def test_the_first_event_of_a_recorder_whose_loop_has_ended(make: Make, home: Ho
         home.the_hub.gone, home.closed = gone == "hub", gone == "home"
         core = make()
         with pytest.raises(RecorderInvalidStateError) as caught:
-            core.put(Tick())
+            core.entry.put(Tick())
         assert str(caught.value) == (
             "register_event() is not allowed in recorder state 'FAILURE', only in 'VIRGIN', 'STARTING', 'RUNNING'"
         )
@@ -488,7 +490,7 @@ def test_a_stop_of_a_recorder_whose_loop_has_ended(make: Make, home: Home) -> No
     """It is concluded in the loop's stead, at once, with what was pending abandoned."""
     core = make()
     start_and_step(core)
-    core.put(Tick())
+    core.entry.put(Tick())
     flush = core.flush()
     home.the_hub.gone = True
     stop = core.stop()
@@ -513,7 +515,7 @@ async def test_ctrl_c_is_remembered_until_all_is_settled(make: Make) -> None:
     core = make()
     start_and_step(core)
     run = core._run
-    assert run is not None
+    assert isinstance(run, ActorRun)
     run._remember(interrupt := KeyboardInterrupt())
     run._remember(ValueError("later"))
     assert run._ctrl_c is interrupt
@@ -574,7 +576,7 @@ def test_an_interrupted_run_is_cancelled_before_it_begins(make: Make) -> None:
     core.start()
     core.interrupt()
     run = core._run
-    assert run is not None
+    assert isinstance(run, ActorRun)
     assert run._interrupted
     end(core)
 
@@ -592,7 +594,7 @@ def test_a_flush_of_what_has_ended(make: Make) -> None:
     assert core.flush().wait().success
     lossy = make()
     lossy.start()
-    lossy.put(Tick())
+    lossy.entry.put(Tick())
     end(lossy)
     for _ in range(2):
         result = lossy.flush().wait()
@@ -616,7 +618,7 @@ def test_a_flush_of_what_was_processed_before_the_loss(make: Make) -> None:
     core = make()
     start_and_step(core)
     before = core.flush()
-    core.put(Tick())
+    core.entry.put(Tick())
     behind = core.flush()
     run = core._run
     assert run is not None
@@ -637,7 +639,7 @@ def test_a_recorder_that_is_stopping_is_asked_as_well(make: Make) -> None:
     """What was accepted is still being processed: a flush and a snapshot wait for it."""
     core = make()
     start_and_step(core)
-    core.put(Tick())
+    core.entry.put(Tick())
     core.stop()
     flush = core.flush()
     assert not flush.done()
@@ -734,7 +736,7 @@ async def test_a_snapshot_without_a_limit(make: Make, monkeypatch: pytest.Monkey
     async def answer() -> None:
         while not core.inbox.requests:
             await anyio.sleep(0)
-        core.inbox.requests.popleft().answer(None)
+        core.inbox.requests.pop(0).answer(None)
 
     with anyio.fail_after(20):
         async with anyio.create_task_group() as group:
@@ -842,7 +844,7 @@ def test_the_ledger_of_a_recorder_counts_over_all_its_runs(make: Make) -> None:
     core = make(capacity=7)
     for runs in range(1, 4):
         core.start()
-        core.put(Tick())
+        core.entry.put(Tick())
         statistics = core.statistics()
         assert (statistics.capacity, statistics.pending, statistics.accepted) == (7, 1, runs)
         run = core._run
@@ -881,7 +883,7 @@ def test_a_check_of_a_loop_that_has_ended(make: Make, home: Home, gone: str, sta
     core = make()
     if started:
         core.start()
-    core.inbox._append(Tick())
+    core.inbox._late.append(Tick())
     assert core.statistics().accepted == 1
     home.the_hub.gone, home.closed = gone == "hub", gone == "home"
     core.check_loop()
@@ -897,9 +899,9 @@ def test_a_loop_that_ends_in_the_midst_of_an_event(make: Make, home: Home) -> No
     core = make()
     start_and_step(core)
     for n in range(3):
-        core.put(Tick(n))
+        core.entry.put(Tick(n))
     run = core._run
-    assert run is not None
+    assert isinstance(run, ActorRun)
     run._event = core.inbox.events.popleft()
     core.ledger.taken += 1
     home.the_hub.gone = True
@@ -924,7 +926,7 @@ def test_an_event_that_found_the_loop_gone_was_not_accepted(make: Make, home: Ho
 
     core.inbox._bell = ring
     with pytest.raises(RecorderInvalidStateError) as caught:
-        core.put(Tick())
+        core.entry.put(Tick())
     assert readings == [1]
     assert str(caught.value.cause) == GONE
     statistics = core.statistics()
@@ -981,7 +983,7 @@ async def test_a_restart_in_the_midst_of_an_offer(make: Make, form: str) -> None
     else:
         await core.put_when_room(Tock())
     assert list(core.inbox.events) == [Tock()]
-    assert Tock in core._known
+    assert Tock in core.home.known
     assert core.statistics().rejected == 0
     end(core)
 
@@ -1092,7 +1094,7 @@ def test_a_virgin_is_a_virgin_in_a_forked_child(make: Make, home: Home) -> None:
     assert core.inbox is not old
     assert core.statistics().offered == 0
     assert core.dispatcher.metrics() == (count,)
-    assert core.put(Tick()) is True
+    assert core.entry.put(Tick()) is True
     assert state(core) is S.STARTING
     assert list(core.inbox.events) == [Tick()]
     end(core)
@@ -1102,7 +1104,7 @@ def test_a_recorder_at_work_is_a_virgin_in_a_forked_child(make: Make) -> None:
     """What is pending belongs to the parent, where the run goes on."""
     core = make()
     start_and_step(core)
-    core.put(Tick())
+    core.entry.put(Tick())
     run, old, owed = core._run, core.inbox, core.flush()
     assert run is not None
     run._fetch_requests()
@@ -1164,7 +1166,7 @@ def test_what_had_ended_has_ended_in_a_forked_child(make: Make) -> None:
     assert state(core) is S.STOPPED
     assert core.statistics().offered == 0
     start_and_step(core)
-    assert core.put(Tick()) is True
+    assert core.entry.put(Tick()) is True
     end(core)
 
 
@@ -1181,7 +1183,7 @@ def test_a_recorder_whose_loop_stays_in_the_parent(make: Make, home: Home) -> No
     reason = "event loop unavailable: the recorder's event loop stayed in the parent process at a fork"
     assert str(core.error) == reason
     assert core.inbox.sealed
-    assert core.put(Tick()) is False
+    assert core.entry.put(Tick()) is False
     with pytest.raises(RecorderInvalidStateError) as caught:
         core.put_again(Tick())
     assert str(caught.value.cause) == reason

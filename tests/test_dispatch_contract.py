@@ -154,7 +154,7 @@ def test_a_route_is_looked_for_once(make: Make, policy: FailurePolicy) -> None:
 def test_a_metric_is_called_without_a_detour(make: Make) -> None:
     """Where nothing is to be counted or told apart, every event goes straight to the metrics' own methods."""
     first, second = Count("first"), Count("second")
-    assert make(first, second)._route(Tick()) == (first.handle_event, second.handle_event)
+    assert make(first, second)._route(Tick()).handlers == (first.handle_event, second.handle_event)
 
 
 def test_the_routes_remembered_are_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,6 @@ class Sneaky(deque[MetricEvent]):
 
 def sneaky(inbox: Inbox) -> Sneaky:
     inbox.events = inbox._late = events = Sneaky()
-    inbox._append = events.append
     return events
 
 
@@ -72,7 +71,7 @@ def test_an_event_that_comes_while_the_consumer_falls_asleep(make: Make) -> None
     events = sneaky(inbox)
     inbox.doze(Hub())  # type: ignore[arg-type] # a stand-in with the one method that is used
     assert inbox.lingering
-    events.sneak = lambda: inbox._append(Tick())  # the producer looks at the nap before: nobody rings
+    events.sneak = lambda: inbox._late.append(Tick())  # the producer looks at the nap before: nobody rings
     inbox.look()
     assert inbox.awake
 
@@ -99,7 +98,7 @@ def test_heal_wakes_only_a_sleeping_consumer_with_something_to_do(make: Make) ->
     inbox.doze(Hub())  # type: ignore[arg-type] # a stand-in with the one method that is used
     inbox.heal()
     assert not inbox.awake
-    inbox.events.append(Tick())
+    inbox._late.append(Tick())
     inbox.heal()
     assert inbox.awake
 
@@ -154,7 +153,7 @@ def test_a_late_look_at_events_calls_none_of_their_code(make: Make) -> None:
         __hash__ = None  # type: ignore[assignment] # it is not to be hashed either
 
     inbox = make()
-    inbox._known.add(Touchy)
+    inbox.known.add(Touchy)
     producers = [HeldUp(inbox, Touchy(), before=True) for _ in range(2)]
     end(inbox)
     assert [producer.go_on() for producer in producers] == [False, False]
@@ -187,10 +186,10 @@ def test_a_producer_waits_for_a_seal_under_way(make: Make) -> None:
     """And never the other way round: the seal needs nothing of a producer."""
     inbox = make()
     event = Tick()
-    inbox._append(event)
+    inbox._late.append(event)
     inbox.nap = SEALING
     results: list[bool] = []
-    producer = threading.Thread(target=lambda: results.append(inbox._announce(event)))
+    producer = threading.Thread(target=lambda: results.append(inbox.announce(event)))
     producer.start()
     producer.join(0.05)
     assert producer.is_alive()
@@ -203,7 +202,7 @@ def test_a_producer_only_yields_to_a_seal_under_way(make: Make, monkeypatch: pyt
     """The copy is made in a moment: whoever waits for it does not sleep longer than that."""
     inbox = make()
     event = Tick()
-    inbox._append(event)
+    inbox._late.append(event)
     inbox.nap = SEALING
     rests: list[float] = []
 
@@ -212,7 +211,7 @@ def test_a_producer_only_yields_to_a_seal_under_way(make: Make, monkeypatch: pyt
         inbox.seal()
 
     monkeypatch.setattr("mvx.common.metrics._inbox.time", SimpleNamespace(sleep=sleep))
-    assert inbox._announce(event) is True
+    assert inbox.announce(event) is True
     assert rests == [0]
 
 
@@ -252,7 +251,7 @@ def test_an_exception_in_the_midst_of_a_seal(make: Make, consumer: Consumer, mon
     """Ctrl-C, say: as if nothing had been, but that the entry is closed; the next seal is the seal."""
     inbox = make()
     event = Tick()
-    inbox._append(event)
+    inbox._late.append(event)
     before = inbox.nap
 
     def interrupted(_: object) -> NoReturn:
@@ -373,11 +372,11 @@ def test_a_class_is_looked_at_once(make: Make) -> None:
     inbox = make()
     for _ in range(2):
         inbox.put(Tock())
-    assert Tock in inbox._known
-    inbox._known.update(type(f"E{n}", (), {}) for n in range(5000))
-    inbox._known.discard(Tock)
+    assert Tock in inbox.known
+    inbox.known.update(type(f"E{n}", (), {}) for n in range(5000))
+    inbox.known.discard(Tock)
     inbox.put(Tock())
-    assert inbox._known == {Tock}
+    assert inbox.known == {Tock}
 
 
 def test_room_is_passed_on_by_whoever_does_not_take_it() -> None:

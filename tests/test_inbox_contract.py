@@ -41,7 +41,6 @@ def nothing() -> None:
 def watched(inbox: Inbox, *events: MetricEvent) -> Watched:
     """Put a watched deque in the place of the inbox's own, holding ``events``."""
     inbox.events = inbox._late = watched = Watched()
-    inbox._append = watched.append
     watched.extend(events)
     return watched
 
@@ -120,7 +119,7 @@ def test_what_is_remembered_of_classes_is_bounded(make: Make, monkeypatch: pytes
     known = []
     for kind in kinds:
         assert inbox.put(kind()) is True
-        known.append(len(inbox._known))
+        known.append(len(inbox.known))
     assert known == [2, 3, 1, 2, 3, 1, 2]
 
 
@@ -355,7 +354,7 @@ async def test_put_when_room_is_a_checkpoint_before_it_accepts(make: Make) -> No
         await inbox.put_when_room(Tock())
     assert scope.cancelled_caught
     assert inbox.waiting() == 0
-    assert Tock in inbox._known
+    assert Tock in inbox.known
     with pytest.raises(TypeError):
         await inbox.put_when_room("no event")  # type: ignore[arg-type] # because that is what is tested
     assert await inbox.put_when_room(Tock()) is True
@@ -496,12 +495,12 @@ def ask_quietly(inbox: Inbox) -> None:
 
 
 def fill_half(inbox: Inbox) -> None:
-    inbox._append(Tick(0))
-    inbox._append(Tick(1))
+    inbox._late.append(Tick(0))
+    inbox._late.append(Tick(1))
 
 
 def one_event(inbox: Inbox) -> None:
-    inbox._append(Tick(0))
+    inbox._late.append(Tick(0))
 
 
 @pytest.mark.parametrize("meanwhile", [ask_quietly, fill_half, Inbox.close])
@@ -716,7 +715,7 @@ def test_one_producer_of_many_rings(make: Make, consumer: Consumer) -> None:
     inbox.nap = token
     assert token == []
     # A producer that saw the nap while the token was there, and comes to take it now.
-    assert inbox._announce(Tick(1)) is True
+    assert inbox.announce(Tick(1)) is True
     assert consumer.rings == 1
 
 
@@ -761,8 +760,8 @@ def test_an_unheard_event_is_the_emitters(make: Make, consumer: Consumer) -> Non
     unheard = Tick(1)
     with pytest.raises(ConnectionError):
         inbox.put(unheard)
-    inbox._append(Tick(2))
-    inbox._append(Tick(1))
+    inbox._late.append(Tick(2))
+    inbox._late.append(Tick(1))
     assert inbox.abandon() == 2
     assert inbox.ledger.rejected.value() == 1
 
@@ -793,7 +792,7 @@ def test_the_same_object_unheard_once_and_accepted_once(make: Make, consumer: Co
     """As many are rejected as emitters were told, and no more."""
     inbox = make()
     event = Tick()
-    inbox._append(event)
+    inbox._late.append(event)
     doze(inbox)
     inbox.nap = [None]
     consumer.reachable = False
@@ -825,7 +824,7 @@ def test_a_request_seen_just_before_the_end_was_seen(make: Make) -> None:
     inbox = make()
     inbox.deaf = True
 
-    class Taken(deque[Any]):
+    class Taken(list[Any]):
         def append(self, item: Any) -> None:
             """The consumer is faster."""
 
@@ -870,7 +869,7 @@ def test_a_seal_takes_what_is_there_in_order(make: Make) -> None:
     inbox.seal()
     assert list(inbox.events) == [Tick(n) for n in range(5)]
     assert inbox.nap is SEALED
-    inbox._append(Tick(9))  # a producer that was held up
+    inbox._late.append(Tick(9))  # a producer that was held up
     assert inbox.waiting() == 5
 
 
@@ -976,9 +975,9 @@ def test_an_inbox_left_behind_in_the_midst_of_a_seal(make: Make) -> None:
     """Who had appended before the fork has nothing to be told: its event is the parent's."""
     inbox = make()
     event = Tick()
-    inbox._append(event)
+    inbox._late.append(event)
     inbox.nap = SEALING
     inbox.events = deque()
     inbox.leave_behind()
-    assert inbox._announce(event) is True
+    assert inbox.announce(event) is True
     inbox._shut_stream()

@@ -166,4 +166,4 @@ def test_a_reading_that_was_wrong_is_forgotten() -> None:
         assert read(ledger, waiting=3).accepted == 3
     ledger.look_again()
     assert read(ledger, waiting=0).accepted == 0
-    assert len(ledger._accepted_seen) == READERS
+    assert len(ledger._accepted_seen) <= READERS

@@ -20,7 +20,7 @@ from mvx.common.metrics._backends import LoopGoneError
 from mvx.common.metrics._exit import _running
 from mvx.common.metrics._runtime import supervisor_of
 from mvx.common.metrics._waiting import OneShot
-from tests.support import Count, Tick, until
+from tests.support import Count, Journal, Tick, until
 
 
 def interrupted(*args: object, **kwargs: object) -> None:
@@ -39,7 +39,7 @@ def test_ctrl_c_while_a_creation_is_set_going_frees_the_id(
         with monkeypatch.context() as patched:
             patched.setattr("mvx.common.metrics._engine.Engine.submit", interrupted)
             with pytest.raises(KeyboardInterrupt):
-                runtime.create_recorder("x")
+                runtime.create_recorder("x", factory=Journal)
         assert runtime.create_recorder("x").get_status() is RecorderState.RUNNING
 
 
@@ -64,7 +64,7 @@ def test_a_creation_on_a_loop_that_is_gone(backend: dict[str, Any], monkeypatch:
         with monkeypatch.context() as patched:
             patched.setattr("mvx.common.metrics._engine.Engine.submit", gone)
             with pytest.raises(MetricsRuntimeLoopUnavailableError):
-                runtime.create_recorder("x")
+                runtime.create_recorder("x", factory=Journal)
         runtime.create_recorder("x")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -230,7 +229,7 @@ def test_a_value_that_comes_as_the_waiter_takes_its_place(clock: Clock, wait: Ca
     """It was set without the waiter's being seen: the waiter looks once more before it sleeps."""
     shot: OneShot[int] = OneShot()
 
-    class Late(deque[Any]):
+    class Late(list[Any]):
         def append(self, waiter: object) -> None:
             shot.set(1)
             super().append(waiter)
@@ -283,7 +282,7 @@ def test_a_waiter_that_leaves_while_the_value_is_set() -> None:
     """The place that was there at the look is empty at the next step: there is nobody to tell."""
     shot: OneShot[int] = OneShot()
 
-    class Leaving(deque[Any]):
+    class Leaving(list[Any]):
         def __bool__(self) -> bool:
             return True
 

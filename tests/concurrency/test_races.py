@@ -11,7 +11,6 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from queue import SimpleQueue
 from typing import Any
@@ -32,10 +31,12 @@ from mvx.common.metrics import (
 from mvx.common.metrics._actor import ActorRun
 from mvx.common.metrics._copying import copied
 from mvx.common.metrics._inbox import Inbox
+from mvx.common.metrics._plain import PlainRun
 from mvx.common.metrics._recorder import core_of
 from mvx.common.metrics._waiting import TaskWaiter
 from tests.concurrency.racing import Hooked, Race, check_refusal
 from tests.conftest import Effort, Tally
+from tests.inbox_stage import Tampered
 from tests.support import DEADLINE, Count, Failing, Gate, Journal, Tick, auntil, run_threads, until, virgin
 
 pytestmark = pytest.mark.usefixtures("fast_switching", "no_heartbeat")
@@ -292,7 +293,7 @@ def test_an_event_accepted_by_the_seal_is_waited_for(
         recorder.register_event(Tick(0))
         assert recorder.flush().wait(DEADLINE).success
         inbox = core_of(recorder).inbox
-        append = inbox._append
+        events = Tampered(inbox)
         at_the_gate, sealing, appended = threading.Event(), threading.Event(), threading.Event()
         shown: list[int] = []
         flushed: list[int] = []
@@ -300,7 +301,7 @@ def test_an_event_accepted_by_the_seal_is_waited_for(
         def held_up(event: MetricEvent) -> None:
             at_the_gate.set()
             assert sealing.wait(DEADLINE)
-            append(event)
+            events.really_append(event)
             appended.set()
 
         def copied_late(items: Any) -> Any:
@@ -326,7 +327,7 @@ def test_an_event_accepted_by_the_seal_is_waited_for(
 
         reader = threading.Thread(target=read)
         emitter = threading.Thread(target=emit_and_read)
-        monkeypatch.setattr(inbox, "_append", held_up)
+        events.tampered = held_up
         emitter.start()
         assert at_the_gate.wait(DEADLINE)
         monkeypatch.setattr("mvx.common.metrics._inbox.copied", copied_late)
@@ -345,7 +346,7 @@ def test_an_event_accepted_by_a_restart_is_waited_for(
         recorder = runtime.create_recorder("x", linger=0.0)
         recorder.register_metric(Count())
         assert recorder.stop().wait(DEADLINE).success
-        attend = Inbox.attend
+        attend = PlainRun.attend
         shown: list[int] = []
         states: list[RecorderState] = []
 
@@ -356,17 +357,17 @@ def test_an_event_accepted_by_a_restart_is_waited_for(
 
         emitter = threading.Thread(target=emit_and_read)
 
-        def attend_watched(inbox: Inbox, bell: Callable[[], bool]) -> None:
-            attend(inbox, bell)
+        def attend_watched(run: PlainRun) -> None:
+            attend(run)
             emitter.start()
             until(lambda: shown or asked)
 
-        monkeypatch.setattr(Inbox, "attend", attend_watched)
+        monkeypatch.setattr(PlainRun, "attend", attend_watched)
         start = recorder.start()
         emitter.join(DEADLINE)
         assert start.wait(DEADLINE).success
         assert shown == [1]
-        assert states == [RecorderState.STARTING]
+        assert states == [RecorderState.RUNNING]
 
 
 def test_a_refusal_that_a_restart_overtakes(backend: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -576,7 +577,6 @@ def test_one_emitter_keeps_to_the_bound_in_place_of_the_oldest(
         emitter = threading.current_thread()
         monkeypatch.setattr(Inbox, "_put_in_place_of_the_oldest", evict_watched)
         monkeypatch.setattr(inbox, "events", HeldUp(inbox.events))
-        monkeypatch.setattr(inbox, "_append", inbox.events.append)
         try:
             recorder.register_event(Tick())
             assert recorder.statistics().pending <= 4

@@ -589,11 +589,11 @@ class Theatre:
     async def _stage(self, home: str, options: dict[str, Any]) -> AsyncIterator[Stage]:
         if home == "runtime":
             async with MetricsRuntime(namespace="t", **self.keywords, **options) as runtime:
-                stage = Stage(home, runtime, await runtime.acreate_recorder("neighbour"))
+                stage = Stage(home, runtime, await runtime.acreate_recorder("neighbour", linger=0.0))
                 async with self._neighbour(stage):
                     yield stage
             return
-        recorder = MetricsRecorder("neighbour")
+        recorder = MetricsRecorder("neighbour", linger=0.0)
         if home == "group":
             async with recorder:
                 stage = Stage(home, None, recorder)

@@ -154,26 +154,6 @@ async def test_an_actor_that_fails_is_cancelled(
     sweep.record(tally, "failing actors cancelled", at_least=5)
 
 
-@EVERYWHERE
-async def test_the_clock_is_cancelled(home: str, arena: Arena, tally: Tally, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the hub's task a recorder has no linger and no heartbeat, but misses nothing; the next one gets a new clock."""
-    use = driving(monkeypatch, LoopHub, "_tick")
-    sweep = arena.sweep(thorough=False)
-    async with arena.place(spot_of(home)) as spot:
-        for strike in sweep:
-            use(strike)
-            with in_time(strike):
-                first, second = spot.make(queue_max_size=2, linger=0.001), spot.make(queue_max_size=2, linger=0.001)
-                assert await first.begin(first.start)
-                await lead(home, second)
-                assert await first.begin(first.stop)
-                for trial in first, second:
-                    trial.check(complete=True)
-                    assert trial.get_status() is RecorderState.STOPPED
-                await spot.at_rest()
-    sweep.record(tally, "clocks cancelled")
-
-
 @ASYNCIO
 @ON_THIS_LOOP
 async def test_any_task_of_the_library_is_cancelled(home: str, arena: Arena, tally: Tally) -> None:

@@ -10,7 +10,6 @@ import anyio
 import pytest
 
 from mvx.common.metrics import RecorderInvalidStateError, RecorderState
-from mvx.common.metrics._hub import LoopHub
 from mvx.common.metrics._recorder import core_of
 from mvx.common.metrics._waiting import current_loop
 from tests.conftest import Tally
@@ -19,7 +18,7 @@ from tests.faults.checkpoints import ACTOR, BY_CLOSING, Means, Strike, Sweep, Vi
 from tests.faults.trial import CONTRARY, LASTING, Trial
 from tests.support import DEADLINE
 
-OWN_LOOP_TASKS = [ACTOR, (LoopHub, "_tick")]
+OWN_LOOP_TASKS = [ACTOR]
 
 
 async def live(trial: Trial) -> None:

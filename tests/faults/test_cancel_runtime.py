@@ -214,9 +214,10 @@ async def create(life: Life, strike: Strike, run: Run) -> None:
     assert await anyio.to_thread.run_sync(runtime.stop_and_remove_recorder, "one") is trial
     trial.check(complete=True)
     hub = supervisor_of(runtime).home.hub()
-    await auntil(lambda: not hub._ticking)
+    await auntil(lambda: not hub._beating)
     assert hub.active == 0
     assert not hub._attached
+    assert not hub._roster
 
 
 async def test_the_runtimes_surroundings_are_cancelled(

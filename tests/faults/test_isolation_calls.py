@@ -493,7 +493,7 @@ def test_a_metric_that_cancels_its_own_task(theatre: Theatre, home: str, kind: t
         async def act(recorder: Afflicted) -> None:
             recorder.register_metric(Doing(cancel))
             for n in range(N):
-                recorder.register_event(Tick(n))
+                told(lambda n=n: recorder.register_event(Tick(n)), RecorderInvalidStateError)  # type: ignore[misc] # bound now
             await recorder.flush()
             told(lambda: recorder.register_event(Tick()), RecorderInvalidStateError)
             await auntil(lambda: recorder.get_status() is RecorderState.CANCELLED)

@@ -215,7 +215,7 @@ def test_a_hook_that_cancels_its_own_task(theatre: Theatre, home: str, hook: str
             assert balanced(statistics)
             assert statistics.abandoned == 0
             if hook != "_on_starting":
-                assert statistics.processed == 3
+                assert statistics.processed == statistics.accepted > 0
                 assert part.recorder.log.count("_on_stopped") == 1
         await stage.neighbour_is_well()
 

@@ -148,7 +148,7 @@ class Emit(Case):
 
 class EmitUnknownClass(Emit):
     def call(self) -> object:
-        core_of(self.recorder)._known.clear()
+        core_of(self.recorder).home.known.clear()
         return super().call()
 
 
@@ -385,9 +385,9 @@ def test_a_start_in_vain_with_next_to_no_stack_left(
                 run = core._new_run()
                 with monkeypatch.context() as patch:
                     # All that comes first needs no stack of ours, so that the least is left for what follows it.
-                    patch.setattr(core, "_new_run", itertools.repeat(run).__next__)
-                    patch.setattr(type(run.inbox), "attend", staticmethod(id))
-                    patch.setattr(type(core.home), "launch", staticmethod(NOT_CALLED_LIKE_THAT))
+                    patch.setattr(type(core), "_new_run", itertools.repeat(run).__next__)
+                    patch.setattr(type(run), "attend", staticmethod(id))
+                    patch.setattr(type(run), "launch", staticmethod(NOT_CALLED_LIKE_THAT))
                     with pytest.raises((RecursionError, TypeError)):
                         with_room_for(frames, instance.call)
                 assert instance.recorder.get_status() is RecorderState.STOPPED, frames

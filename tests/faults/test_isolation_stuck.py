@@ -32,7 +32,7 @@ from mvx.common.metrics._recorder import core_of
 from mvx.common.metrics._runtime import supervisor_of
 from tests.conftest import Effort
 from tests.faults.hostile import Theatre, causes, every_home, theatre_for, told
-from tests.support import DEADLINE, Count, Tick, balanced, run_threads, until
+from tests.support import DEADLINE, Count, Journal, Tick, balanced, run_threads, until
 
 SHORT = 0.05
 """Seconds that the waits for a blocked thread are given here."""
@@ -275,7 +275,7 @@ def test_a_creation_gives_up_while_the_thread_is_blocked(runtime: MetricsRuntime
     scene = Scene(runtime, block, place)
     for _ in range(2):
         with pytest.raises(MetricsRuntimeRecorderStartupError) as caught:
-            runtime.create_recorder("late")
+            runtime.create_recorder("late", factory=Journal)
         assert any(isinstance(cause, TimeoutError) for cause in causes(caught.value))
     assert runtime.try_get_recorder("late") is None
     block.lift()

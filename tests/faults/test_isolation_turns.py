@@ -17,9 +17,9 @@ import pytest
 
 from mvx.common.metrics import Metric, MetricEvent, MetricsRecorder, OverflowPolicy
 from mvx.common.metrics import _hub as hub
-from mvx.common.metrics._actor import MAX_BATCH
 from mvx.common.metrics._hub import SLICE
 from mvx.common.metrics._recorder import core_of
+from mvx.common.metrics._run import MAX_BATCH
 from tests.conftest import Effort, Tally
 from tests.faults.hostile import Stage, Theatre, every_home, theatre_for
 from tests.support import DEADLINE, Count, Tick, auntil

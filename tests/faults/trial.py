@@ -223,9 +223,10 @@ class Place:
     async def at_rest(self) -> None:
         """Wait until the hub has nothing to look after, and check that it has forgotten everything."""
         hub = self._hub()
-        await auntil(lambda: not hub._ticking)
+        await auntil(lambda: not hub._beating)
         assert hub.active == 0
         assert not hub._attached
+        assert not hub._roster
         assert not hub._wanted
 
 

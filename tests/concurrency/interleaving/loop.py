@@ -236,6 +236,14 @@ class ScriptedLoop:
     def now(self) -> float:
         return self.stage.clock
 
+    def alarm(self, when: float, callback: Callback) -> bool:
+        self.no_alarm(callback)
+        self.timers.append((when, callback))
+        return not self.gone
+
+    def no_alarm(self, callback: Callback) -> None:
+        self.timers = [timer for timer in self.timers if timer[1] != callback]
+
     def spawn(self, main: Callable[[], Awaitable[object]], *, name: str, ended: Callback) -> None:
         async def body() -> object:
             return await main()

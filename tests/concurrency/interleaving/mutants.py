@@ -7,6 +7,7 @@ from mvx.common.metrics._core import RecorderCore
 from mvx.common.metrics._hub import LoopHub
 from mvx.common.metrics._inbox import Inbox
 from mvx.common.metrics._room import WaitingLine
+from mvx.common.metrics._run import Run
 from mvx.common.metrics._statistics import Ledger
 from mvx.common.metrics._waiting import OneShot, ThreadWaiter
 from tests.concurrency.interleaving.mutant import Mutant
@@ -16,8 +17,8 @@ MUTANTS = (
         "look at the nap before the append",
         Inbox,
         "put",
-        "self._append(event)\n        if self.nap:",
-        "awake = not len(self.nap)\n        self._append(event)\n        if not awake:",
+        "events.append(event)\n        if self.nap:",
+        "awake = not len(self.nap)\n        events.append(event)\n        if not awake:",
         "fall asleep: one producer",
         1,
     ),
@@ -42,7 +43,7 @@ MUTANTS = (
     Mutant(
         "ring without taking the token",
         Inbox,
-        "_announce",
+        "announce",
         "nap.pop()",
         "nap[-1]",
         "wake a sleeper: two producers",
@@ -105,7 +106,7 @@ MUTANTS = (
     Mutant(
         "take a seal under way for none",
         Inbox,
-        "_announce",
+        "announce",
         "if nap is SEALING or nap is SEALED:",
         "if nap is SEALED:",
         "seal: two producers",
@@ -132,7 +133,7 @@ MUTANTS = (
     Mutant(
         "do not look whether it was sealed meanwhile",
         Inbox,
-        "_announce",
+        "announce",
         "if self.nap is SEALING or self.nap is SEALED:",
         "if False:",
         "loop gone: before there is a consumer",
@@ -223,8 +224,8 @@ MUTANTS = (
     Mutant(
         "attend over a seal",
         Inbox,
-        "attend",
-        "if self.nap is UNATTENDED:",
+        "_set_nap",
+        "if self.nap is not SEALING and self.nap is not SEALED:",
         "if True:",
         "recorder: the loop ended before a start",
         1,
@@ -253,7 +254,7 @@ MUTANTS = (
         "heal the events and not the nap",
         Inbox,
         "heal",
-        "elif not self.nap:",
+        "elif self._roster is None and not self.nap:",
         "elif False:",
         "Ctrl-C in an emit",
         1,
@@ -263,8 +264,8 @@ MUTANTS = (
         "deliver first, and have posts made again afterwards",
         LoopHub,
         "_deliver",
-        "self._posted = False\n    if not self.active:",
-        "if not self.active:",
+        "self._posted = False\n    self._begin()",
+        "self._begin()",
         "hub: a callback calls",
         0,
     ),
@@ -333,7 +334,7 @@ MUTANTS = (
     ),
     Mutant(
         "close the entry after the actor was told",
-        ActorRun,
+        Run,
         "request_stop",
         "self.inbox.close()\n    self.call(self.begin_stop)",
         "self.call(self.begin_stop)\n    self.inbox.close()",

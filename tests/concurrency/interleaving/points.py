@@ -27,15 +27,31 @@ from mvx.common.metrics import (
     _hub,
     _inbox,
     _lifecycle,
+    _plain,
     _recorder,
     _room,
+    _run,
     _statistics,
     _waiting,
 )
 
 F = TypeVar("F", bound=Callable[..., object])
 
-MODULES: Final = (_actor, _copying, _core, _dispatch, _hub, _inbox, _lifecycle, _recorder, _room, _statistics, _waiting)
+MODULES: Final = (
+    _actor,
+    _copying,
+    _core,
+    _dispatch,
+    _hub,
+    _inbox,
+    _lifecycle,
+    _plain,
+    _recorder,
+    _room,
+    _run,
+    _statistics,
+    _waiting,
+)
 """The code in which threads are switched."""
 
 

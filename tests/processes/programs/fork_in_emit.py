@@ -84,7 +84,7 @@ for step in steps:
     recorder.flush().wait(DEADLINE)
     inbox = core_of(recorder).inbox
     until(lambda: inbox.idle if EMITTER == "asleep" else inbox.lingering)
-    core_of(recorder)._known.discard(Fresh)
+    core_of(recorder).home.known.discard(Fresh)
     with (at := AtStep(step, fork)):
         error = emit(Fresh())
     emitted += 1

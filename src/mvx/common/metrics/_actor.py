@@ -8,23 +8,19 @@ under asyncio, by ``Task.cancel()``, which no shield stops; whatever happens, th
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
 import anyio
 import attrs
 
-from ._backends import LoopGoneError
-from ._dispatch import Dispatcher, FailurePolicy, MetricSlot
+from ._dispatch import FailurePolicy, MetricSlot
 from ._event import MetricEvent
-from ._hub import LoopHub
-from ._inbox import Inbox
+from ._hosting import Home
 from ._interrupt import forget_traceback, holds, is_for_the_thread
 from ._lifecycle import OperationOwner, RecorderOp, RecorderState, RecorderWaitHandle, settle
-from ._log import LimitedLog
 from ._metric import Metric
-from ._statistics import Ledger
+from ._run import DEFAULT_DRAIN_TIMEOUT, MAX_BATCH, Run
 from .errors import (
     RecorderDispatcherCancelledError,
     RecorderDrainTimeoutError,
@@ -35,12 +31,8 @@ from .errors import (
     RecorderUnexpectedError,
 )
 
-DEFAULT_DRAIN_TIMEOUT = 30.0
-"""Seconds that a drain may take; also after a cancellation where ``drain_timeout`` is None."""
 MIN_STOPPED_HOOK_TIMEOUT = 10.0
 """Seconds that ``_on_stopped()`` may take even if ``drain_timeout`` is shorter."""
-MAX_BATCH = 32
-"""Events handled between two looks at the clock, at the most."""
 
 
 class MetricChangedHook(Protocol):
@@ -61,133 +53,57 @@ class Hooks:
     """Whether any of the three is overridden."""
 
 
-class Request(Protocol):
-    """Something to do once every event accepted before has been processed."""
-
-    position: int | None
-    """How many events the recorder had accepted before, if the answer speaks of them."""
-
-    def answer(self, error: RecorderError | None) -> None:
-        """Do it; ``error`` says why some of those events were not processed.  Raises nothing but Ctrl-C."""
-        ...
-
-
-class ActorRun:
-    """One run; made in any thread, runs and ends on the hub's loop.
-
-    Its state is deduced from what has happened, each fact being written by one side only.  So the
-    actor needs no lock, which a thread might hold that waits for the actor.
-    """
+class ActorRun(Run):
+    """A run in a task of its own, with hooks, or where only a task notices that its surroundings end."""
 
     def __init__(
-        self,
-        *,
-        owner: OperationOwner,
-        hooks: Hooks,
-        inbox: Inbox,
-        dispatcher: Dispatcher,
-        ledger: Ledger,
-        hub: LoopHub,
-        shielded: bool,
-        exposed: bool,
-        drain_timeout: float | None,
-        log: LimitedLog,
-        fields: dict[str, Any],
+        self, *, owner: OperationOwner, hooks: Hooks, shielded: bool, exposed: bool, **belongings: Any
     ) -> None:
+        """Make a run that has not been launched; see :class:`Run` for the rest of the arguments."""
+        super().__init__(owner=owner, **belongings)
+        self._starting = RecorderWaitHandle(RecorderOp.START, owner)
         self._hooks = hooks
-        self.inbox = inbox
-        """Where its events come in."""
-        self._dispatcher = dispatcher
-        self._ledger = ledger
-        self._hub = hub
         self._shielded = shielded
         self._exposed = exposed
-        self._drain_timeout = drain_timeout
-        self._log = log
-        self._fields = fields
-        self.name = f"mvx.common.metrics recorder {fields['entity_id']}"
-        """The name of its task."""
-        self.starting = RecorderWaitHandle(RecorderOp.START, owner)
-        """Done when ``_on_starting()`` has completed, or the run has ended without it."""
-        self.stopping = RecorderWaitHandle(RecorderOp.STOP, owner)
-        """Done when the run has ended, whether it was asked to or not."""
-        self.task: object | None = None
-        """The identity of the task while it runs."""
-        self.error: RecorderError | None = None
-        """What ended the run, or spoilt its stop."""
-        self.lost = 0
-        """How many of the run's events were abandoned."""
         self._life_scope: anyio.CancelScope | None = None
         self._work_scope: anyio.CancelScope | None = None
         self._ctrl_c: BaseException | None = None
         """Ctrl-C, to be raised when all is settled."""
         self._stopped_hook_limit: float | None = None
         self._stopped_hook_error: BaseException | None = None
-        self.was_asked_to_stop = False
-        self._final: RecorderState | None = None
-        self._started = False
-        self._stop_requested = False
-        self._stopping_begun = False
         self._working = False
         self._interrupted = False
         self._hook_was_cut = False
-        self._right_to_begin = [None]
-        self._right_to_conclude = [None]
-        self._verdict = RecorderState.STOPPED
         # The event under way and the metrics that have still to see it: a cancelled hook is
         # followed by the next metric, not by the next event.
         self._event: MetricEvent | None = None
         self._todo: Iterator[MetricSlot] = iter(())
-        self._owed: deque[Request] = deque()
 
     @property
-    def state(self) -> RecorderState:
-        """The recorder's state, as far as this run is concerned."""
-        if self._final is not None:
-            return self._final
-        if self._stop_requested:
-            return RecorderState.STOPPING
-        return RecorderState.RUNNING if self._started else RecorderState.STARTING
+    def starting(self) -> RecorderWaitHandle:
+        return self._starting
 
-    # --- any thread ------------------------------------------------------------------------------
+    def _settle(self, error: RecorderError | None) -> None:
+        settle(self._starting, error)
+        super()._settle(error)
 
-    def request_stop(self) -> None:
-        """Close the entry and have the actor drain; again if an exception cut the first request short."""
-        self.was_asked_to_stop = True
-        self._stop_requested = True
-        self.inbox.close()
-        self.call(self.begin_stop)
+    def attend(self) -> None:
+        self.inbox.attend(self.ring)
 
-    def ring(self) -> bool:
-        """Get the actor's attention; return False if its loop is gone."""
-        try:
-            self._hub.call_soon(self._look_in)
-        except LoopGoneError:
-            return False
-        return True
+    def launch(self, home: Home) -> None:
+        home.launch(self.main, name=self._name, ended=self.conclude)
 
-    def call(self, function: Callable[[], object]) -> None:
-        """Run ``function`` in the loop soon; if the loop is gone, conclude in its stead."""
-        try:
-            self._hub.call_soon(function)
-        except LoopGoneError:
-            self.lose_loop()
-
-    def forget(self, request: Request) -> None:
-        """Take back a request that nobody waits for any more, if it has not been answered; from any thread."""
-        for place in (self.inbox.requests, self._owed):
-            try:
-                place.remove(request)
-            except ValueError:
-                continue
+    @property
+    def _name(self) -> str:
+        return f"mvx.common.metrics recorder {self._fields['entity_id']}"
 
     # --- the body --------------------------------------------------------------------------------
 
     async def main(self) -> None:
         """Run from start to end; lets nothing out but Ctrl-C."""
         try:
-            self._right_to_begin.pop()
-        except IndexError:
+            del self._right_to_begin
+        except AttributeError:
             return  # withdrawn
         try:
             if self._exposed and self._hooks.custom:
@@ -209,7 +125,7 @@ class ActorRun:
 
         try:
             async with anyio.create_task_group() as own:
-                own.start_soon(self._hub.loop.protected(body), name=self.name)
+                own.start_soon(self._hub.loop.protected(body), name=self._name)
         except BaseException as exc:
             if isinstance(exc, GeneratorExit) or is_for_the_thread(exc):
                 raise
@@ -352,9 +268,7 @@ class ActorRun:
             await self._drain(count)
         else:
             await self._drain_with_hook(count)
-        for _ in range(owed):
-            if (request := self._take_owed()) is not None:
-                request.answer(None)
+        self._answer(owed)
         self._tell_losses()
         if self._hub.is_tired():
             await self._hub.rest()
@@ -428,9 +342,6 @@ class ActorRun:
         if self._hook_ate_a_cancellation(before):
             raise anyio.get_cancelled_exc_class()
 
-    def _note_high_water(self, pending: int) -> None:
-        self._ledger.high_water = max(self._ledger.high_water, pending)
-
     def _event_done(self) -> None:
         self._event = None
         self._todo = iter(())
@@ -453,17 +364,9 @@ class ActorRun:
         if inbox.events:
             inbox.wake()
             return
-        while (request := self._take_owed()) is not None:
-            request.answer(None)
+        self._answer(len(self._owed))
         if not (inbox.awake or inbox.lingering):
             inbox.park()  # the ring may have been for an event, since evicted, too
-
-    def heal(self) -> None:
-        """Make up for a call from another thread that an exception cut short; in the loop."""
-        if self._stop_requested and not self.inbox.sealed:
-            self.inbox.close()
-            self.begin_stop()
-        self.inbox.heal()
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -521,6 +424,10 @@ class ActorRun:
         """Whether the coroutine is being closed, so that it can await no more; a hook may raise the same thing."""
         return isinstance(exc, GeneratorExit) and self._hub.loop.task_identity() is not self.task
 
+    def _wind_up(self) -> None:
+        if self._event is not None:
+            self._event_done()
+
     def _wind_up_event(self, *, deliver: bool) -> None:
         """Account for the event whose hook was cut; show it to the metrics that have not seen it."""
         event = self._event
@@ -533,12 +440,6 @@ class ActorRun:
             except RecorderUnexpectedError as exc:
                 self._end(RecorderState.FAILURE, exc)
         self._event_done()
-
-    def _abandon(self) -> int:
-        lost = self.inbox.abandon()
-        self._ledger.abandoned += lost
-        self.lost += lost
-        return lost
 
     async def _run_stopped_hook(self, life: anyio.CancelScope) -> None:
         limit = self._drain_timeout
@@ -586,36 +487,6 @@ class ActorRun:
             self._verdict = RecorderState.FAILURE
             self.error = RecorderOnStoppedHookFailedError(failure)
 
-    def _end_cancelled(self) -> None:
-        self._end(RecorderState.CANCELLED, RecorderDispatcherCancelledError())
-
-    def _end(self, state: RecorderState, error: RecorderError) -> None:
-        """Remember how the run ends; what came first counts."""
-        if self._verdict is RecorderState.STOPPED:
-            self._verdict, self.error = state, error
-
-    def conclude(self) -> None:
-        """Settle the account and tell everybody who waits; once, synchronously, come what may."""
-        try:
-            self._right_to_conclude.pop()
-        except IndexError:
-            return
-        if not self._started:
-            # The task was cancelled before its first step, or the loop took no task any more.
-            self._end_cancelled()
-        if self._event is not None:
-            self._event_done()
-        self._stop_requested = True  # before the entry is closed, so that nobody is refused in a state that accepts
-        self._abandon()
-        self._hub.look_no_more(self.inbox)
-        self._hub.detach(self)
-        # The state first, so that whoever is woken by an answer sees it; the handles last, so that
-        # whoever is woken by them sees every answer.
-        self._final = self._verdict
-        self._answer_the_rest()
-        settle(self.starting, self.error)
-        settle(self.stopping, self.error)
-
     def _answer_what_only_reads(self) -> None:
         """Every event has been accounted for: nobody needs to wait for ``_on_stopped()``, which may wait for him.
 
@@ -630,79 +501,3 @@ class ActorRun:
                 request.answer(None)
             else:
                 self._owed.append(request)
-
-    def _answer_the_rest(self) -> None:
-        self._hear_no_more()
-        # What was lost was accepted last: the drain is in order.
-        kept = self.inbox.position() - self.lost
-        while (request := self._take_owed()) is not None:
-            concerned = request.position is not None and request.position > kept
-            request.answer(self.loss if concerned else None)
-
-    def _hear_no_more(self) -> None:
-        """Take the last requests: from now on whoever asks finds all events accounted for."""
-        self.inbox.deaf = True
-        self._fetch_requests()
-
-    def _take_owed(self) -> Request | None:
-        try:
-            return self._owed.popleft()
-        except IndexError:  # also behind a look that saw one: whoever asked may have taken it back
-            return None
-
-    def _fetch_requests(self) -> None:
-        """Take the requests that are there now."""
-        for _ in range(len(self.inbox.requests)):
-            try:
-                self._owed.append(self.inbox.requests.popleft())
-            except IndexError:  # its own emitter has taken it back
-                return
-
-    @property
-    def loss(self) -> RecorderError | None:
-        """Why events of this run were not processed, if there are any."""
-        return self.error if self.lost else None
-
-    def lose_loop(self) -> None:
-        """The loop has ended without a word: conclude in its stead, from any thread."""
-        self._end(RecorderState.FAILURE, RecorderLoopUnavailableError("the recorder's event loop has ended"))
-        self.conclude()
-
-    def withdraw(self, error: BaseException) -> bool:
-        """Take the run back if its task has neither begun, which then does nothing, nor ended; from any thread."""
-        try:
-            self._right_to_begin.pop()
-            self._right_to_conclude.pop()
-        except IndexError:
-            return False
-        reason = RecorderUnexpectedError(error, "the recorder could not be started")
-        settle(self.starting, reason)
-        settle(self.stopping, reason)
-        return True
-
-    def leave_behind(self, error: RecorderError) -> None:
-        """In a forked child, where the task does not exist: whoever waits for it here is told."""
-        self._right_to_conclude.clear()
-        self._end(RecorderState.FAILURE, error)
-        self._final = self._verdict
-        self._fetch_requests()
-        while (request := self._take_owed()) is not None:
-            request.answer(error)
-        settle(self.starting, error)
-        settle(self.stopping, error)
-
-    # --- diagnostics -----------------------------------------------------------------------------
-
-    def _tell(self, level: int, message: str, *, error: BaseException | None = None) -> bool:
-        return self._log.log(level, (message, type(error)), message, error=error, fields=self._fields)
-
-    def _tell_losses(self) -> None:
-        lost = self._ledger.dropped.value() + self._ledger.evicted.value()
-        if lost > self._ledger.losses_told and self._log.log(
-            logging.WARNING,
-            "losses",
-            "the inbox overflowed: %d events thrown away since the last word of it",
-            lost - self._ledger.losses_told,
-            fields=self._fields,
-        ):
-            self._ledger.losses_told = lost

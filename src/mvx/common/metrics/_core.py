@@ -31,6 +31,8 @@ from ._lifecycle import (
 )
 from ._log import LimitedLog
 from ._metric import Metric, ensure_metric
+from ._plain import PlainRun
+from ._run import Run
 from ._statistics import Ledger, RecorderStatistics
 from ._waiting import OneShot
 from .errors import (
@@ -91,16 +93,42 @@ class _SnapshotRequest:
                 raise
 
 
-class RecorderCore:
+class _Gate:
+    """What every emit touches: the slots of a base class come first, here in the cache line that is needed anyway."""
+
+    __slots__ = ("entry",)
+
+    entry: Inbox
+
+
+class RecorderCore(_Gate):
     """One recorder over all its runs.
 
-    ``put`` is the current inbox's, kept at hand because it is what every emit calls; it returns
-    False if the inbox is closed.
+    ``entry`` is the current inbox, kept at hand because its ``put`` is what every emit calls.
 
     Its state is that of its last run.  The lock keeps two starts apart and nothing else: whoever holds
     it may have been interrupted by a signal handler that waits for the actor, so the actor must never
     need it; and it is reentrant, because that handler may start something, too.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_fields",
+        "_first_inbox",
+        "_hooks",
+        "_lock",
+        "_log",
+        "_lost",
+        "_next_run",
+        "_right_to_claim",
+        "_run",
+        "dispatcher",
+        "entity_id",
+        "home",
+        "ledger",
+        "namespace",
+        "options",
+    )
 
     def __init__(
         self,
@@ -126,14 +154,14 @@ class RecorderCore:
             ledger=self.ledger,
             log=self._log,
             fields=self._fields,
+            lock=self._lock,
         )
-        self._known: set[type] = set()
         self._first_inbox = self._new_inbox()
-        self.put = self._first_inbox.put
+        self.entry = self._first_inbox
         self._right_to_claim = [None]
-        self._run: ActorRun | None = None
+        self._run: Run | None = None
         """The last run, also when it has ended."""
-        self._next_run: dict[None, ActorRun] = {}
+        self._next_run: dict[None, Run] = {}
         """Where the run that follows is chosen, once."""
         self._lost: RecorderError | None = None
         """Set if the loop went away while there was no run."""
@@ -171,7 +199,7 @@ class RecorderCore:
     def start(self) -> RecorderWaitHandle:
         ensure_stack()
         run = made = None
-        next_run: dict[None, ActorRun] = {}
+        next_run: dict[None, Run] = {}
         try:
             with self._lock:
                 run, state, next_run = self._run, self.state, self._next_run
@@ -192,9 +220,9 @@ class RecorderCore:
                 # First of all: whoever gets an event into the run's inbox shall find the run to ask about it.
                 self._run = made
                 self._next_run = {}
-            made.inbox.attend(made.ring)
-            self.put = made.inbox.put
-            self.home.launch(made.main, name=made.name, ended=made.conclude)
+            made.attend()
+            self.entry = made.inbox
+            made.launch(self.home)
         except BaseException as exc:
             if made is None or next_run.get(None) is not made:
                 raise
@@ -206,7 +234,7 @@ class RecorderCore:
                 raise
         return made.starting
 
-    def _start_has_not_been(self, made: ActorRun, before: ActorRun | None) -> None:
+    def _start_has_not_been(self, made: Run, before: Run | None) -> None:
         """Go back to where a start that could not be launched began."""
         if before is None:
             # The events that have come in wait for the next one, which rings.
@@ -214,24 +242,25 @@ class RecorderCore:
         else:
             lost = made.inbox.abandon()
             self.ledger.abandoned += lost
-            self.put = before.inbox.put
+            self.entry = before.inbox
         self._run = before
         self._next_run = {}
 
-    def _new_run(self) -> ActorRun:
-        return ActorRun(
-            owner=self,
-            hooks=self._hooks(),
-            inbox=self._first_inbox if self._run is None else self._new_inbox(),
-            dispatcher=self.dispatcher,
-            ledger=self.ledger,
-            hub=self.home.hub(),
-            shielded=self.home.shielded,
-            exposed=self.home.exposed,
-            drain_timeout=self.options.drain_timeout,
-            log=self._log,
-            fields=self._fields,
-        )
+    def _new_run(self) -> Run:
+        belongings: dict[str, Any] = {
+            "owner": self,
+            "inbox": self._first_inbox if self._run is None else self._new_inbox(),
+            "dispatcher": self.dispatcher,
+            "ledger": self.ledger,
+            "hub": self.home.hub(),
+            "drain_timeout": self.options.drain_timeout,
+            "log": self._log,
+            "fields": self._fields,
+        }
+        hooks = self._hooks()
+        if self.home.gives_turns and not hooks.custom:
+            return PlainRun(**belongings)
+        return ActorRun(hooks=hooks, shielded=self.home.shielded, exposed=self.home.exposed, **belongings)
 
     def starting(self) -> RecorderWaitHandle:
         """Return the handle of the last start, without starting anything or taking the lock."""
@@ -424,7 +453,11 @@ class RecorderCore:
 
     def _new_inbox(self) -> Inbox:
         return Inbox(
-            self.options.inbox, ledger=self.ledger, consumer=self, bell=self._start_on_first_event, known=self._known
+            self.options.inbox,
+            ledger=self.ledger,
+            consumer=self,
+            bell=self._start_on_first_event,
+            known=self.home.known,
         )
 
     def _start_on_first_event(self) -> bool:
@@ -444,14 +477,14 @@ class RecorderCore:
         left_behind = self.inbox
         never_finalise((run, left_behind))
         self._lock = threading.RLock()
-        self.dispatcher.after_fork()
+        self.dispatcher.after_fork(self._lock)
         self.ledger.reset()
         if was not in ACTIVE and was is not RecorderState.VIRGIN:
             return
         self._run = None
         self._next_run = {}
         self._first_inbox = self._new_inbox()
-        self.put = self._first_inbox.put
+        self.entry = self._first_inbox
         left_behind.leave_behind()
         stayed = RecorderLoopUnavailableError("the recorder's event loop stayed in the parent process at a fork")
         if run is not None:

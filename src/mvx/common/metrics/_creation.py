@@ -76,6 +76,22 @@ class Creation:
         if self._scope is not None:
             self._scope.cancel()
 
+    @property
+    def needs_no_loop(self) -> bool:
+        """Whether nobody can tell in which thread it is done: no code of the user's has a part in it."""
+        return self._factory is MetricsRecorder
+
+    def run_here(self) -> None:
+        """Create, start and register the recorder in the calling thread, and set the outcome."""
+        recorder: MetricsRecorder | None = None
+        failure: BaseException | None = None
+        try:
+            recorder = self._make()
+            failure = recorder.start().wait().error
+        except Exception as exc:
+            failure = exc
+        self._end(recorder, failure)
+
     async def run(self) -> None:
         """Create, start and register the recorder, and set the outcome; lets nothing out."""
         recorder: MetricsRecorder | None = None
@@ -91,6 +107,9 @@ class Creation:
                 failure = error if error is None or error.cause is None else error.cause
             except BaseException as exc:
                 failure = exc
+        self._end(recorder, failure)
+
+    def _end(self, recorder: MetricsRecorder | None, failure: BaseException | None) -> None:
         if self._registry.creation_ended(self, recorder if failure is None else None) and recorder is not None:
             self.outcome.set(recorder)
             return
@@ -122,6 +141,8 @@ def _is_new(core: RecorderCore, home: Home) -> bool:
 
 def _taken_by(factory: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
     """Return those of ``options`` that the signature of ``factory`` takes."""
+    if factory is MetricsRecorder:
+        return options
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):

@@ -54,9 +54,11 @@ class MetricSlot:
         return changed
 
 
-class _Route(tuple[Handler, ...]):  # noqa: SLOT001 — a tuple cannot have slots of its own
-    """What to call for an event of one class; a plain tuple to whoever iterates it."""
+@attrs.frozen(slots=True, eq=False)
+class _Route:
+    """What to call for an event of one class."""
 
+    handlers: tuple[Handler, ...]
     slots: tuple[MetricSlot, ...]
     """The metric behind each handler, at the same index."""
     wanted: bool
@@ -71,7 +73,7 @@ class _Table:
     old one and looks the next event up in the new one.
     """
 
-    slots: Mapping[str, MetricSlot]
+    slots: tuple[MetricSlot, ...]
     routes: dict[type, _Route] = attrs.field(factory=dict)
 
 
@@ -89,33 +91,36 @@ class Dispatcher:
         ledger: Ledger,
         log: LimitedLog,
         fields: dict[str, Any],
+        lock: threading.RLock | None = None,
     ) -> None:
         self.policy = policy
         self._quarantine_after = quarantine_after
         self._ledger = ledger
         self._log = log
         self._fields = fields
-        self._lock = threading.RLock()
-        self._table = _Table({})
+        self._lock = threading.RLock() if lock is None else lock
+        self._table = _Table(())
 
     # --- any thread ------------------------------------------------------------------------------
 
     def register(self, name: str, metric: Metric) -> None:
         """Add ``metric``, or put it in the place of the one named so; every later event finds it."""
         with self._lock:
-            self._table = _Table({**self._table.slots, name: MetricSlot(name, metric)})
+            slots = {slot.name: slot for slot in self._table.slots}
+            slots[name] = MetricSlot(name, metric)
+            self._table = _Table(tuple(slots.values()))
 
     def metrics(self) -> tuple[Metric, ...]:
         """Return the registered metrics, in the order of their first registration."""
-        return tuple(slot.metric for slot in self._table.slots.values())
+        return tuple(slot.metric for slot in self._table.slots)
 
-    def after_fork(self) -> None:
+    def after_fork(self, lock: threading.RLock | None = None) -> None:
         """In the child: another thread of the parent may have held the lock."""
-        self._lock = threading.RLock()
+        self._lock = threading.RLock() if lock is None else lock
 
     def snapshots(self) -> dict[str, Mapping[str, Any]]:
         """Return every metric's snapshot; one that fails shows its failure in its place."""
-        return {name: self._snapshot(slot) for name, slot in self._table.slots.items()}
+        return {slot.name: self._snapshot(slot) for slot in self._table.slots}
 
     def _snapshot(self, slot: MetricSlot) -> Mapping[str, Any]:
         try:
@@ -155,7 +160,7 @@ class Dispatcher:
                 except KeyError:
                     route = self._route(event)
                 try:
-                    for handler in route:
+                    for handler in route.handlers:
                         handler(event)
                 except BaseException as exc:
                     self._recover(event, route, handler, exc)
@@ -188,20 +193,19 @@ class Dispatcher:
         genuine = issubclass(event_class, MetricEvent)
         if not genuine:
             event_class = _class_said(event)
-        answers = {slot: self._wants(slot, event_class) for slot in table.slots.values()}
+        answers = {slot: self._wants(slot, event_class) for slot in table.slots}
         wanting = [slot for slot, wants in answers.items() if wants]
         slots = tuple(slot for slot in wanting if slot.quarantine is None)
         if not wanting:
-            route = _Route((self._count_unmatched,))
+            handlers: tuple[Handler, ...] = (self._count_unmatched,)
         elif self.policy is FailurePolicy.QUARANTINE:
-            route = _Route(slot.handle_counted for slot in slots)
+            handlers = tuple(slot.handle_counted for slot in slots)
         else:
-            route = _Route(slot.metric.handle_event for slot in slots)
-            if len({id(handler) for handler in route}) < len(route):
+            handlers = tuple(slot.metric.handle_event for slot in slots)
+            if len({id(handler) for handler in handlers}) < len(handlers):
                 # The same callable for two metrics: a failure could not be told apart.
-                route = _Route(slot.handle_counted for slot in slots)
-        route.slots = slots
-        route.wanted = bool(wanting)
+                handlers = tuple(slot.handle_counted for slot in slots)
+        route = _Route(handlers, slots, bool(wanting))
         if genuine and None not in answers.values():  # who could not say gets the next event
             if len(table.routes) >= MAX_KNOWN_CLASSES:
                 table.routes.clear()
@@ -222,7 +226,7 @@ class Dispatcher:
 
     def _recover(self, event: MetricEvent, route: _Route, failed: Handler, error: BaseException) -> None:
         """Judge the failure of one handler, and hand the event to those that come after it."""
-        index = next(i for i, handler in enumerate(route) if handler is failed)
+        index = next(i for i, handler in enumerate(route.handlers) if handler is failed)
         self._failed(route.slots[index], type(event), error)
         for slot in route.slots[index + 1 :]:
             self.handle(slot, event)

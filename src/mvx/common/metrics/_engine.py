@@ -96,6 +96,8 @@ class Engine:
         except BaseException as exc:
             failure = exc
         finally:
+            if self.is_up:
+                self.hub.close()
             self._tell_end(failure)
             self.ready.set(failure)
             self.ended.set(failure)
@@ -105,8 +107,11 @@ class Engine:
         async with BlockingPortal() as self.portal, anyio.create_task_group() as group:
             self.home = GroupHome(self.hub, group, shielded=False)
             self.ready.set(None)
-            if not self.given_up:
-                await self.portal.sleep_until_stopped()
+            try:
+                if not self.given_up:
+                    await self.portal.sleep_until_stopped()
+            finally:
+                self.hub.wind_up()
             group.cancel_scope.cancel()
 
 

@@ -30,6 +30,10 @@ class Home(Protocol):
     """Whether an exception that gets past the end of the actor's task ends other tasks there."""
     survives_fork: bool
     """Whether a forked child finds a place of its own here."""
+    known: set[type]
+    """The event classes that recorders here have checked."""
+    gives_turns: bool
+    """Whether a run without hooks needs no task here: the loop is the library's own, which tells of its end."""
 
     def hub(self) -> LoopHub:
         """Return the hub of the loop that the actor runs on.
@@ -58,9 +62,11 @@ class LoopHome:
 
     shielded = False
     survives_fork = False
+    gives_turns = False
 
     def __init__(self, hub: LoopHub) -> None:
         self._hub = hub
+        self.known: set[type] = set()
         self.exposed = not hub.loop.spawns_apart
 
     def hub(self) -> LoopHub:
@@ -95,10 +101,12 @@ class GroupHome:
 
     exposed = True
     survives_fork = False
+    gives_turns = False
 
     def __init__(self, hub: LoopHub, task_group: TaskGroup, *, shielded: bool) -> None:
         self._hub = hub
         self._task_group = task_group
+        self.known: set[type] = set()
         self._context = copy_context()
         self.shielded = shielded
 

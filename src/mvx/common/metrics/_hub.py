@@ -1,7 +1,10 @@
-"""What the recorders of one event loop share: one pending wake-up, one clock, one heartbeat.
+"""What the recorders of one event loop share: one pending wake-up, one clock, one heartbeat, and turns to work.
 
 With a wake-up and a timer of its own for each of thousands of mostly idle recorders, every event
 would pay for waking a loop that is awake already, and the loop would do little but run timers.
+
+Neither the clock nor the turns are tasks: a call that the loop makes costs a fraction of a task's step, and
+there is nothing that somebody could cancel.
 """
 
 from __future__ import annotations
@@ -9,20 +12,28 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 import anyio
 
 from ._backends import EventLoop, LoopGoneError
+from ._copying import copied
 from ._fork import never_finalise, reset_in_child
 from ._log import emit
 from ._waiting import HEARTBEAT
 
+ROUND = 0.05
+"""Seconds between two looks at those on the roster, while any of them gets events; the default of ``linger``."""
+MAX_SHARE = 0.01
+"""How much of the time may be spent looking; with thousands on the roster, a look comes the later."""
+SLACK = 0.000_5
+"""Seconds that something may be done early, because clocks of event loops are as coarse as that."""
 SLICE = 0.001
 """Seconds of work after which a busy loop lets others have the interpreter."""
 REST = 0.000_05
@@ -42,23 +53,40 @@ class Sleeper(Protocol):
 
 
 class Attached(Protocol):
-    """Something that the hub looks after all the time: the run of an actor."""
+    """Something that the hub looks after all the time: a run."""
 
     def heal(self) -> None:
         """See whether a call from another thread was lost; must not raise."""
         ...
 
+    def loop_ends(self) -> None:
+        """Come to an end, soon, if nobody else sees to that; must not raise."""
+        ...
+
+
+class Worker(Attached, Protocol):
+    """Something that works in turns: a run without a task."""
+
+    def wake_up(self) -> None:
+        """There are events for it; must not raise."""
+        ...
+
+    def turn(self) -> bool:
+        """Work until there is nothing left to do, or the hub is tired; return whether there is more; must not raise."""
+        ...
+
 
 class LoopHub:
-    """Belongs to one event loop; any thread may call :meth:`call_soon`, the rest is the loop's own."""
+    """Belongs to one event loop, whose own all of it is but for what any thread may call."""
 
     def __init__(self, loop: EventLoop, *, may_block: bool) -> None:
         """Make a hub that does nothing until something is attached or called."""
         self.loop = loop
         loop.listen()
         self.active = 0
-        """How many actors are at work; for telling a busy loop from an idle one."""
-        self._may_block = may_block
+        """How many actors' tasks are at work; for telling a busy loop from an idle one."""
+        self.may_block = may_block
+        """Whether the loop is ours alone, so that a rest may block it and work may be done in its callbacks."""
         self._rested_at = 0.0
         self._calls: deque[Callable[[], object]] = deque()
         self._posted = False
@@ -71,11 +99,15 @@ class LoopHub:
         # When each sleeper is to be looked at, and its number: one that dozes again only changes its time here.
         self._wanted: dict[Sleeper, tuple[float, int]] = {}
         self._order = itertools.count()
-        self._ticker: anyio.CancelScope | None = None
-        self._ticking = False
-        self._ticker_may_return = False
-        self._earlier = anyio.Event()
-        self._sleeps_until = 0.0
+        self._turns: deque[Worker] = deque()
+        self._awake = False
+        self._alarm_at = math.inf
+        self._beating = False
+        self._round_at = math.inf
+        self._roster: dict[Worker, Sized] = {}
+        """Those without a task, and where their events come in."""
+        self.nap: list[None] = [None]
+        """Holds a token while nobody looks at the roster: whoever finds it takes it and rings."""
         reset_in_child(self)
 
     # --- from any thread -------------------------------------------------------------------------
@@ -90,6 +122,28 @@ class LoopHub:
         if self._gone:
             raise LoopGoneError
         self._calls.append(callback)
+        self._post()
+
+    def ring(self) -> bool:
+        """Look at the roster, whose sleep the caller has ended; return False if the loop has ended; from any thread."""
+        try:
+            self.call_soon(self._look_round)
+        except LoopGoneError:
+            return False
+        return True
+
+    def enlist(self, worker: Worker, events: Sized) -> None:
+        """Put ``worker`` on the roster: look after it, and wake it when there are ``events``; from any thread.
+
+        :raises LoopGoneError: if the loop has ended
+        """
+        if self._gone:
+            raise LoopGoneError
+        self._roster[worker] = events
+        if not self._beating:
+            self.call_soon(self._start_heartbeat)
+
+    def _post(self) -> None:
         # The thread that is about to post may have been interrupted by a signal handler, which makes this call
         # and waits for it: then the post is still to be made.
         me = threading.get_ident()
@@ -117,6 +171,10 @@ class LoopHub:
                 self._gone = True
         return self._gone
 
+    def close(self) -> None:
+        """The loop has ended: refuse calls from now on."""
+        self._gone = True
+
     def after_fork_in_child(self) -> None:
         """The loop is the parent's; a wake-up would reach the parent."""
         self._gone = True
@@ -127,8 +185,21 @@ class LoopHub:
     def _deliver(self) -> None:
         # Cleared first: whoever appends from now on posts again.
         self._posted = False
-        if not self.active:
+        self._begin()
+        try:
+            self._make_calls()
+            self._let_work()
+        finally:
+            self._awake = False
+        self._set_alarm()
+        self._go_on()
+
+    def _begin(self) -> None:
+        self._awake = True
+        if not (self.active or self._turns):
             self._rested_at = time.monotonic()
+
+    def _make_calls(self) -> None:
         for _ in range(len(self._calls)):
             try:
                 callback = self._calls.popleft()
@@ -138,54 +209,92 @@ class LoopHub:
                 callback()
             except Exception as exc:
                 emit(logging.ERROR, "a call into the event loop failed", error=exc, fields={})
-        if self._calls and not self._posted:
-            self._posted = True
+
+    def _go_on(self) -> None:
+        """See to it that what is left is done, behind what else the loop has to do."""
+        if (self._calls or self._turns) and not self._posted:
             try:
-                self.loop.post(self._deliver)
+                self._post()
             except LoopGoneError:
-                self._gone = True
+                pass  # whoever waits for it finds that out
+
+    def _look_round(self) -> None:
+        """Wake those on the roster who have got events; if nobody has, sleep until rung for."""
+        began = time.monotonic()
+        if not self._wake_who_has_events():
+            self.nap[:] = [None]
+            # Behind the write: whoever has found no token had put the event there before.
+            if not self._wake_who_has_events():
+                self._round_at = math.inf
+                return
+            self.nap.clear()
+        self._round_at = self.loop.now() + max(ROUND, (time.monotonic() - began) / MAX_SHARE)
+
+    def _wake_who_has_events(self) -> bool:
+        while True:
+            try:
+                found = [worker for worker, events in self._roster.items() if events]
+                break
+            except RecursionError:
+                raise
+            except RuntimeError:  # another thread has enlisted somebody meanwhile
+                continue
+        for worker in found:
+            worker.wake_up()
+        return bool(found)
+
+    def _end_rounds(self) -> None:
+        self._round_at = math.inf
+        self.nap[:] = [None]
+        self._wake_who_has_events()
+
+    def _start_heartbeat(self) -> None:
+        if not self._beating:
+            self._beating = self.loop.alarm(self.loop.now() + HEARTBEAT, self._beat)
 
     def attach(self, run: Attached) -> None:
         """Look after ``run`` from now on."""
         self._attached[run] = None
-        if not self._ticking:
-            self._ticking = True
-            try:
-                self.loop.spawn(self._tick, name="mvx.common.metrics hub", ended=self._ticker_ended)
-            except LoopGoneError:
-                self._ticking = False
+        self._start_heartbeat()
 
     def detach(self, run: Attached) -> None:
-        """Forget ``run``; with the last one the hub's task ends."""
+        """Forget ``run``; with the last one the heartbeat ends."""
         self._attached.pop(run, None)
+        self._roster.pop(run, None)  # type: ignore[call-overload] # it may be on neither
         # A coroutine of a loop that is gone may be finalised anywhere.
-        if not self._attached and self._ticker is not None and self.loop.is_current():
-            self._ticker_may_return = True
-            self._ticker.cancel()
+        if not (self._attached or self._roster) and self.loop.is_current():
+            self._beating = False
+            self.loop.no_alarm(self._beat)
+            self._tidy_up()
+            if self._next_event() == math.inf:
+                self._alarm_at = math.inf
+                self.loop.no_alarm(self._tick)
 
     def look_later(self, sleeper: Sleeper, delay: float) -> bool:
         """Call ``sleeper.look()`` in ``delay`` seconds; return False if the hub cannot."""
-        if self._ticker is None:
-            return False
         due = self.loop.now() + delay
         if sleeper in self._wanted:
-            number = self._wanted[sleeper][1]
-        else:
-            number = next(self._order)
-            self._sleepers[number] = sleeper
-            heapq.heappush(self._due, (due, number))
-            if due < self._sleeps_until:
-                self._earlier.set()
+            self._wanted[sleeper] = due, self._wanted[sleeper][1]
+            return True
+        number = next(self._order)
+        heapq.heappush(self._due, (due, number))
+        self._sleepers[number] = sleeper
         self._wanted[sleeper] = due, number
-        return True
+        if self._set_alarm():
+            return True
+        self.look_no_more(sleeper)
+        return False
 
     def look_no_more(self, sleeper: Sleeper) -> None:
         """Forget that ``sleeper`` wanted to be looked at."""
         if sleeper in self._wanted:
             del self._sleepers[self._wanted.pop(sleeper)[1]]
         if len(self._due) > 2 * len(self._wanted) + 64:
-            self._due = [entry for entry in self._due if entry[1] in self._sleepers]
-            heapq.heapify(self._due)
+            self._tidy_up()
+
+    def _tidy_up(self) -> None:
+        self._due = [entry for entry in self._due if entry[1] in self._sleepers]
+        heapq.heapify(self._due)
 
     def _look_at_the_due(self, now: float) -> None:
         while self._due and self._due[0][0] <= now:
@@ -200,41 +309,82 @@ class LoopHub:
                 del self._wanted[sleeper], self._sleepers[number]
                 sleeper.look()
 
-    async def _tick(self) -> None:
-        with anyio.CancelScope() as self._ticker:
-            if not self._attached:
-                self._ticker_may_return = True
-                return
-            next_heartbeat = self.loop.now() + HEARTBEAT
-            while True:
-                now = self.loop.now()
-                if not self.active:
-                    self._rested_at = time.monotonic()
-                self._look_at_the_due(now)
-                if now >= next_heartbeat:
-                    next_heartbeat = now + HEARTBEAT
-                    self._heartbeat()
-                self._earlier = anyio.Event()
-                self._sleeps_until = min(next_heartbeat, self._due[0][0]) if self._due else next_heartbeat
-                with anyio.move_on_after(self._sleeps_until - now):
-                    await self._earlier.wait()
+    def _set_alarm(self) -> bool:
+        """Have :meth:`_tick` called in time for whatever comes first; return False if the loop does not do that."""
+        when = self._next_event()
+        if when < self._alarm_at:
+            if not self.loop.alarm(when, self._tick):
+                return False
+            self._alarm_at = when
+        return True
+
+    def _next_event(self) -> float:
+        return min(self._round_at, self._due[0][0] if self._due else math.inf)
+
+    def _tick(self) -> None:
+        self._alarm_at = math.inf
+        self._begin()
+        try:
+            now = self.loop.now() + SLACK
+            self._look_at_the_due(now)
+            if now >= self._round_at:
+                self._look_round()
+            self._let_work()
+        finally:
+            self._awake = False
+        if not self._set_alarm():  # the loop is about to end
+            overdue, self._wanted, self._sleepers, self._due = self._wanted, {}, {}, []
+            for sleeper in overdue:
+                sleeper.look()
+            self._end_rounds()
+        self._go_on()
+
+    def _beat(self) -> None:
+        self._begin()
+        try:
+            self._heartbeat()
+            self._let_work()
+        finally:
+            self._awake = False
+        self._beating = False
+        if self._attached or self._roster:
+            self._start_heartbeat()
+        self._set_alarm()
+        self._go_on()
 
     def _heartbeat(self) -> None:
-        for run in tuple(self._attached):
+        for run in (*self._attached, *copied(self._roster)):
             run.heal()
-        self._deliver()
+        # Whoever owed a post may have been interrupted.
+        self._posted = False
+        self._make_calls()
 
-    def _ticker_ended(self) -> None:
-        # Unless it was ended by detach(), the loop is about to end: no new task then.
-        again = self._ticker_may_return
-        self._ticker = None
-        self._ticking = self._ticker_may_return = False
-        overdue, self._wanted, self._sleepers, self._due = self._wanted, {}, {}, []
-        for sleeper in overdue:
-            sleeper.look()
-        if self._attached and again:
-            # Attached to between the last detach and the end of the task.
-            self.attach(next(iter(self._attached)))
+    def await_turn(self, worker: Worker) -> None:
+        """Let ``worker`` have a turn when those before it have had theirs; for a hub that may block its loop."""
+        self._turns.append(worker)
+        if not self._awake:
+            self._go_on()
+
+    def _let_work(self) -> None:
+        """Let those who have something to do work in turn, until nobody has or the loop is tired."""
+        while self._turns:
+            worker = self._turns.popleft()
+            if worker.turn():
+                self._turns.append(worker)
+            if self.is_tired():
+                time.sleep(REST)
+                self._rested_at = time.monotonic()
+                return
+
+    def wind_up(self) -> None:
+        """The loop is about to end: let those who work in turns come to their end; blocks the loop meanwhile."""
+        self._awake = True
+        self._make_calls()
+        for worker in copied(self._roster):
+            worker.loop_ends()
+        while self._turns:
+            self._let_work()
+        self._end_rounds()
 
     def is_tired(self) -> bool:
         """Whether the loop has been busy for so long that other threads need a rest of it."""
@@ -242,7 +392,7 @@ class LoopHub:
 
     async def rest(self) -> None:
         """Let other threads have the interpreter and other tasks the loop; a checkpoint."""
-        if self._may_block:
+        if self.may_block:
             time.sleep(REST)  # noqa: ASYNC251 — the loop is ours; the event loop's own sleep is 20 times as long
             await anyio.lowlevel.checkpoint()
         else:

@@ -11,10 +11,12 @@ The protocol, and why no event is lost
 token) and *then* looks for events once more before it sleeps.  Whichever comes second sees the
 other, so an event cannot lie in the inbox unseen.  Of the producers that see the token, the one that
 takes it rings.  An exception may hit that one before it rings, Ctrl-C say; the heartbeat heals that.
+Inboxes on a roster share one nap: there the roster lies down, and then looks into every one of them.
 
 *Close.*  ``close()`` turns new events away, but a producer that had passed the gate before may still
 append.  ``seal()`` sets ``nap`` to SEALING, copies the events of one moment, and sets ``nap`` to
-SEALED.  A producer that looked at ``nap`` before had appended before, so its event is in the copy,
+SEALED.  A producer appends to the deque that was there when it began, also when the seal has meanwhile put another
+in its place for the consumer.  One that looked at ``nap`` before had appended before, so its event is in the copy,
 and the consumer handles it.  A producer that finds the seal looks which side of the copy its event is
 on; behind the copy nobody will take it, so it was not accepted.  Only the producer waits for the
 consumer there, for the time of one copy, and never the other way round.
@@ -99,6 +101,12 @@ class InboxOptions:
     """Seconds that ``OverflowPolicy.BLOCK`` lets a thread wait."""
     linger: float
     """Seconds between two drains while events keep coming."""
+    half: int = attrs.field(init=False)
+    """Half of the capacity."""
+
+    def __attrs_post_init__(self) -> None:
+        # Here and not where it is used: one object for all recorders, instead of one more to bring into the cache.
+        object.__setattr__(self, "half", self.capacity // 2)
 
 
 class Consumer(Protocol):
@@ -121,6 +129,17 @@ class Consumer(Protocol):
         ...
 
 
+class Roster(Protocol):
+    """Looks into many inboxes by turns, and sleeps when there is nothing in any of them."""
+
+    nap: list[None]
+    """Holds a token while it sleeps."""
+
+    def ring(self) -> bool:
+        """Wake it; from any thread; return False if it is gone."""
+        ...
+
+
 # What ``nap`` is, but for the list with one token in which the consumer sleeps.
 AWAKE: Final = ()
 """The consumer is going to look by itself."""
@@ -132,34 +151,41 @@ SEALED: Final = ("sealed",)
 """Nothing is accepted any more."""
 
 
-class Inbox:
+class _Entry:
+    """What every emit touches, side by side, because the slots of a base class come first.
+
+    Whoever emits to one of thousands of recorders has none of this in the cache, and waits for each line of it.
+    """
+
+    __slots__ = ("events", "known", "nap", "threshold")
+
+
+class Inbox(_Entry):
     """See the module's docstring for the contract."""
 
     __slots__ = (
-        "_append",
         "_bell",
         "_checked_at",
         "_claims",
         "_consumer",
-        "_known",
+        "_events_came",
         "_late",
         "_receive",
         "_right_to_seal",
+        "_roster",
+        "_rouse",
         "_send",
         "_taken",
         "_unheard",
         "awake",
         "closed",
         "deaf",
-        "events",
         "hard_limit",
         "ledger",
         "line",
         "lingering",
-        "nap",
         "options",
         "requests",
-        "threshold",
     )
 
     def __init__(
@@ -181,23 +207,27 @@ class Inbox:
         self.ledger = ledger
         self._consumer = consumer
         self._bell = bell
-        self._known = known
-        self.line = WaitingLine(lambda: self.hard_limit - len(self.events))
+        self._rouse: Callable[[], object] | None = None
+        self._roster: Roster | None = None
+        self.known = known
+        self.line = WaitingLine(self._room)
         """The producers that wait for room."""
         self._send: MemoryObjectSendStream[None] | None = None
         self._receive: MemoryObjectReceiveStream[None] | None = None
         self.events: deque[MetricEvent] = deque()
-        self._append = self.events.append
-        self.requests: deque[Any] = deque()
+        self.requests: list[Any] = []
         """What else the consumer is asked for, in order; see :meth:`ask`."""
         self.hard_limit = options.capacity
         """How many events may wait; one less than the capacity while another is being handled."""
         self.threshold = options.capacity
-        """How many may wait before a producer must look closer: the hard limit, half of it in a linger, -1 closed."""
+        """How many may wait before a producer must look closer: the hard limit; half of the room where the consumer is
+        going to look at a set time; -1 if closed."""
         self.nap: Sequence[object] = UNATTENDED
         """Not empty when the consumer will look for events only if told; written by the consumer alone."""
         self.awake = False
         """Whether the consumer is working, or has been woken to."""
+        self._events_came = False
+        """Whether there were any since the consumer last slept."""
         self.lingering = False
         """Whether the hub is going to look for events at a set time."""
         self.closed = False
@@ -211,6 +241,9 @@ class Inbox:
         self._claims: dict[tuple[int, int], object] = {}
         # Events that found out that the consumer is gone: their emitters are told, so they are rejected.
         self._unheard: list[MetricEvent] = []
+
+    def _room(self) -> int:
+        return self.hard_limit - len(self.events)
 
     @property
     def idle(self) -> bool:
@@ -233,10 +266,12 @@ class Inbox:
         :raises TypeError: if it is not a MetricEvent
         :raises RecorderQueueOverflowError: if there is no room under RAISE_ERROR or BLOCK
         """
-        if type(event) in self._known and len(self.events) < self.threshold:
-            self._append(event)
+        # First of all: a seal that comes between takes what is appended here for late.
+        events = self.events
+        if type(event) in self.known and len(events) < self.threshold:
+            events.append(event)
             if self.nap:
-                return self._announce(event)
+                return self.announce(event)
             return True
         return self._put_with_care(event)
 
@@ -295,24 +330,25 @@ class Inbox:
 
     def _admit(self, event: object) -> None:
         kind = type(event)
-        if kind not in self._known:
+        if kind not in self.known:
             ensure_event(event)
             if not issubclass(kind, MetricEvent):
                 return  # it says that it is an event, as a mock does: others of its class may not
-            if len(self._known) >= MAX_KNOWN_CLASSES:
-                self._known.clear()
-            self._known.add(kind)
+            if len(self.known) >= MAX_KNOWN_CLASSES:
+                self.known.clear()
+            self.known.add(kind)
 
     def _put_if_room(self, event: MetricEvent) -> bool | None:
         """Return whether the event was accepted, or None if there is no room."""
+        events = self.events  # as in put()
         if self.closed:
             return False
-        if len(self.events) >= self.hard_limit:
+        if len(events) >= self.hard_limit:
             return None
-        self._append(event)
+        events.append(event)
         if self.nap:
-            return self._announce(event)
-        if len(self.events) >= self.threshold:
+            return self.announce(event)
+        if len(events) >= self.threshold:
             self._end_linger()
         return True
 
@@ -325,7 +361,7 @@ class Inbox:
             self._set_threshold(limit)
         self.hurry()
 
-    def _announce(self, event: MetricEvent) -> bool:
+    def announce(self, event: MetricEvent) -> bool:
         """Tell the consumer, which may be asleep or gone; return whether the event was accepted."""
         nap = self.nap
         if nap is SEALING or nap is SEALED:
@@ -335,8 +371,9 @@ class Inbox:
                 nap.pop()
             except IndexError:
                 return True  # another producer rings
+        roster = self._roster
         try:
-            heard = self._bell()
+            heard = self._bell() if roster is None else roster.ring()
         except BaseException:  # Ctrl-C, say, or no stack left: the next producer shall ring
             if isinstance(nap, list):
                 nap.append(None)
@@ -360,12 +397,13 @@ class Inbox:
         return not any(self._claims.setdefault((id(event), copy), me) is me for copy in range(late))
 
     def _put_in_place_of_the_oldest(self, event: MetricEvent) -> bool:
+        events = self.events  # as in put()
         # Taken out and counted in one step of C, so that Ctrl-C cannot come between the two; and without a
         # sentinel, which would be compared with the event.
-        oldest = map(deque.popleft, itertools.repeat(self.events))
+        oldest = map(deque.popleft, itertools.repeat(events))
         evict = zip(oldest, self.ledger.evicted).__next__  # noqa: B905 — neither ends
         # The event under way cannot be evicted: with a capacity of one, one more waits beside it.
-        while len(self.events) >= max(1, self.hard_limit):
+        while len(events) >= max(1, self.hard_limit):
             # In one step with the eviction, as the interpreter changes threads only after a call: what
             # is copied by the seal, which comes after the close, nobody takes away.
             if self.closed:
@@ -376,8 +414,8 @@ class Inbox:
                 break
         if self.closed:
             return False
-        self._append(event)
-        return self._announce(event) if self.nap else True
+        events.append(event)
+        return self.announce(event) if self.nap else True
 
     def _put_blocking(self, event: MetricEvent) -> bool:
         if self._consumer.on_own_loop():
@@ -428,16 +466,43 @@ class Inbox:
             self._send, self._receive = anyio.create_memory_object_stream[None](1)
         self._bell = bell
         self.awake = True
+        self._set_nap(AWAKE)
+
+    def attend_in_turn(
+        self, bell: Callable[[], bool], rouse: Callable[[], object], roster: Roster | None = None
+    ) -> None:
+        """The consumer works when it is roused; from now on somebody has to tell it of events.
+
+        :param bell: tells it that somebody is in a hurry, and of events where there is no roster
+        :param rouse: called in its loop, to wake it
+        :param roster: looks for events by itself or, if it sleeps, when it is told
+        """
+        self._rouse = rouse
+        self._roster = roster
+        self._bell = bell
+        self._lie_down()
+
+    def _lie_down(self) -> None:
+        """Rest until told; the caller looks for events behind this."""
+        if self._roster is None:
+            self._set_threshold(self.hard_limit)
+            self._set_nap([None])
+        else:
+            self._set_threshold(self.options.half)
+            self._set_nap(self._roster.nap)
+
+    def _set_nap(self, nap: Sequence[object]) -> None:
         # Never over a seal: another thread may have found the loop gone.  There is no call between look and write.
-        if self.nap is UNATTENDED:
-            self.nap = AWAKE
+        if self.nap is not SEALING and self.nap is not SEALED:
+            self.nap = nap
 
     def unattend(self, bell: Callable[[], bool]) -> None:
         """The consumer that was announced will not come: tell the next producer so, by ``bell``."""
         self._bell = bell
+        self._roster = None
         self.awake = False
-        if self.nap is AWAKE:  # as in attend()
-            self.nap = UNATTENDED
+        self._set_threshold(self.hard_limit)
+        self._set_nap(UNATTENDED)
 
     async def wait(self) -> None:
         """Sleep until woken; a checkpoint.  Cancelled is awake, too."""
@@ -449,35 +514,42 @@ class Inbox:
 
     def wake(self) -> None:
         """Wake the consumer if it sleeps; only in its loop."""
-        if self.awake or self.sealed or self._send is None:
+        if self.awake or self.sealed:
             return
-        self._get_up()
-        try:
-            self._send.send_nowait(None)
-        except (anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            pass  # woken already, or at its end
+        if self._rouse is not None:
+            self._get_up()
+            self._rouse()
+        elif self._send is not None:
+            self._get_up()
+            try:
+                self._send.send_nowait(None)
+            except (anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                pass  # woken already, or at its end
 
     def _get_up(self) -> None:
         self.awake = True
         self.lingering = False
-        if not self.sealed:
-            self.nap = AWAKE
+        if self._roster is None:
+            self._set_nap(AWAKE)
         self._set_threshold(self.hard_limit)
 
     def doze(self, hub: LoopHub) -> None:
-        """The consumer is about to sleep: for a linger, with a look afterwards, or until told.
+        """The consumer is about to sleep: until the roster's next look, behind events for a linger, or until told.
 
-        A full half of the room taken ends a linger early, so that a burst finds room.
+        A full half of the room taken ends either early, so that a burst finds room.
         """
         self.awake = False
         self._set_hard_limit(self.options.capacity)
-        if self.options.linger > 0 and not self.closed and hub.look_later(self, self.options.linger):
+        events_came, self._events_came = self._events_came, False
+        if self._roster is None:
+            linger = self.options.linger if events_came and not self.closed else 0.0
+            if linger <= 0 or not hub.look_later(self, linger):
+                self.park()
+                return
             self.lingering = True
-            self._set_threshold(self.options.capacity // 2)
-            if self.requests or self._is_closed() or len(self.events) >= max(1, self.threshold):
-                self.wake()
-        else:
-            self.park()
+        self._set_threshold(self.options.half)
+        if self.requests or self._is_closed() or len(self.events) >= max(1, self.threshold):
+            self.wake()
 
     def look(self) -> None:
         """The linger is over: wake the consumer if there is something to do, else let it sleep."""
@@ -490,9 +562,7 @@ class Inbox:
 
     def park(self) -> None:
         """Sleep until told."""
-        self._set_threshold(self.hard_limit)
-        if not self.sealed:
-            self.nap = [None]
+        self._lie_down()
         if self.events or self.requests or self._is_closed():
             self.wake()
 
@@ -505,11 +575,12 @@ class Inbox:
             return
         if self.events or self.requests:
             self.wake()
-        elif not self.nap:  # the token was taken by a producer that has not rung
+        elif self._roster is None and not self.nap:  # the token was taken by a producer that has not rung
             self.park()
 
     def begin_handling(self) -> None:
         """An event is taken out to be handled: it counts against the bound until it is processed."""
+        self._events_came = True
         self._set_hard_limit(self.options.capacity - 1)
 
     def end_handling(self) -> None:

@@ -23,6 +23,8 @@ class LimitedLog:
     recorder.  The number of kinds remembered is bounded.
     """
 
+    __slots__ = ("_clock", "_interval", "_seen")
+
     MAX_KINDS = 256
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic, interval: float = REPEAT_INTERVAL) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,7 +19,7 @@ class WaitingLine:
         :param room: tells how many events there is room for
         """
         self._room = room
-        self._waiters: deque[Waiter] = deque()
+        self._waiters: list[Waiter] = []
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -48,7 +47,7 @@ class WaitingLine:
     def _tell(self, count: int) -> None:
         while count > 0:
             try:
-                self._waiters.popleft().notify()
+                self._waiters.pop(0).notify()
             except IndexError:
                 return
             count -= 1

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import attrs
-
-from ._copying import copied
 
 
 @attrs.frozen(kw_only=True, slots=True)
@@ -56,7 +53,7 @@ READERS = 64
 """How many readers may be held up in the midst of a reading at once without any count ever falling."""
 
 
-class AtomicCounter:
+class AtomicCounter(itertools.count):  # type: ignore[type-arg] # generic for the type checker alone
     """Counts and is read from any thread, signal handler or finalizer, without a lock.
 
     ``next()`` of an ``itertools.count`` is one step of C.  So is its ``repr()``, the one way to look
@@ -64,19 +61,13 @@ class AtomicCounter:
     may have interrupted the thread that holds it.
     """
 
-    __slots__ = ("_steps", "increment")
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        self._steps = itertools.count()
-        self.increment = self._steps.__next__
-
-    def __iter__(self) -> Iterator[int]:
-        """Return an iterator of which each step counts one."""
-        return self._steps
+    increment = itertools.count.__next__
 
     def value(self) -> int:
-        """Return how often :attr:`increment` was called."""
-        return int(repr(self._steps)[len("count(") : -1])
+        """Return how often :meth:`increment` was called."""
+        return int(repr(self)[len("AtomicCounter(") : -1])
 
 
 class Ledger:
@@ -124,12 +115,12 @@ class Ledger:
         """The capacity, once an event has found no room."""
         self.losses_told = 0
         """How many dropped and evicted events the log has spoken of."""
-        self._accepted_seen: deque[int] = deque([0], maxlen=READERS)
-        self._high_water_seen: deque[int] = deque([0], maxlen=READERS)
+        self._accepted_seen = [0]
+        self._high_water_seen = [0]
 
     def look_again(self) -> None:
         """Forget earlier readings: one may have seen an event that has since been refused, its consumer being gone."""
-        self._accepted_seen.extend([0] * READERS)
+        self._accepted_seen[:] = [0]
 
     def read(self, *, waiting: Callable[[], int], capacity: int) -> RecorderStatistics:
         """Return the numbers of this moment; ``waiting`` tells how many events the inbox holds."""
@@ -165,9 +156,10 @@ class Ledger:
         )
 
 
-def _highest(seen: deque[int], value: int) -> int:
+def _highest(seen: list[int], value: int) -> int:
     """Note ``value`` and return the highest value noted; without a lock, so that readers may overlap."""
-    highest = max(value, *copied(seen))
+    highest = max(value, *seen)
     # Not a variable: a reader that was held up would put an older maximum back.
     seen.append(highest)
+    del seen[:-READERS]
     return highest

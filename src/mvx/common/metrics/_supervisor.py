@@ -83,9 +83,11 @@ class RuntimeHome:
     shielded = False
     exposed = True
     survives_fork = True
+    gives_turns = True
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
+        self.known: set[type] = set()
 
     def hub(self) -> LoopHub:
         return self._supervisor.engine_at_work().hub
@@ -315,7 +317,11 @@ class Supervisor:
                 raise MetricsRuntimeRecorderAlreadyExistsError(recorder_id)
             self._creations[recorder_id] = creation
         try:
-            self.engine_at_work().submit(creation.run, name=f"mvx.common.metrics create {recorder_id}")
+            engine = self.engine_at_work()
+            if creation.needs_no_loop:
+                creation.run_here()
+            else:
+                engine.submit(creation.run, name=f"mvx.common.metrics create {recorder_id}")
         except LoopGoneError as exc:
             self.give_up(creation)
             raise MetricsRuntimeLoopUnavailableError from exc

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
@@ -110,7 +109,7 @@ class OneShot(Generic[T]):
 
     def __init__(self) -> None:
         self.is_set = False
-        self._waiters: deque[ThreadWaiter | TaskWaiter] = deque()
+        self._waiters: list[ThreadWaiter | TaskWaiter] = []
 
     def set(self, value: T) -> None:
         """Set the value and wake every waiter; only the first call counts.
@@ -123,7 +122,7 @@ class OneShot(Generic[T]):
         self.is_set = True
         while self._waiters:
             try:
-                waiter = self._waiters.popleft()
+                waiter = self._waiters.pop(0)
             except IndexError:
                 break
             waiter.notify()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from mvx.common.metrics import (
     MetricsRecorder,
@@ -28,17 +28,27 @@ from tests.support import Seen, Tick, balanced
 class Bench:
     """A recorder on a scripted loop, and what its users were told."""
 
-    def __init__(self, stage: Stage, *, started: bool = True, busy: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        started: bool = True,
+        busy: bool = False,
+        plain: bool = False,
+        hub: LoopHub | None = None,
+        **options: Any,
+    ) -> None:
         self.stage = stage
-        self.loop = ScriptedLoop(stage)
-        home = LoopHome(LoopHub(self.loop, may_block=True))
+        self.loop = ScriptedLoop(stage) if hub is None else cast("ScriptedLoop", hub.loop)
+        home = LoopHome(LoopHub(self.loop, may_block=True) if hub is None else hub)
+        home.gives_turns = plain
         token = BIRTH.set(Birth(home=home, options={}))
         try:
             self.recorder = MetricsRecorder("x", **{"drain_timeout": None, "linger": 0.0, **options})
         finally:
             BIRTH.reset(token)
         self.core = core_of(self.recorder)
-        self.core._known.add(Tick)
+        self.core.home.known.add(Tick)
         self.metric = Seen()
         self.recorder.register_metric(self.metric)
         self.offered = 0

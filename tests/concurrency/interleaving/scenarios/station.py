@@ -117,6 +117,9 @@ class Station:
         self.naps = self.rings = 0
         self.offers = Offers()
         self.inbox.attend(self.ring)
+        # As behind an event: else there would be no linger.
+        self.inbox.begin_handling()
+        self.inbox.end_handling()
         self.loop.spawn(self.consume, name="consumer", ended=lambda: None)
         if asleep:
             self.loop.run_what_is_ready()
@@ -143,7 +146,7 @@ class Station:
         inbox = self.inbox
         while True:
             if inbox.events or inbox.requests:
-                requests = [inbox.requests.popleft() for _ in range(len(inbox.requests))]
+                requests = [inbox.requests.pop(0) for _ in range(len(inbox.requests))]
                 count = len(inbox.events)
                 take = inbox.events.popleft
                 for _ in range(count):

@@ -21,13 +21,14 @@ _known: WeakValueDictionary[int, AsyncioLoop] = WeakValueDictionary()
 class AsyncioLoop:
     """The contract of :class:`EventLoop` on asyncio."""
 
-    __slots__ = ("__weakref__", "_context", "_loop", "_tasks")
+    __slots__ = ("__weakref__", "_alarms", "_context", "_loop", "_tasks")
 
     backend = "asyncio"
     spawns_apart = True
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._alarms: dict[Callable[[], object], asyncio.TimerHandle] = {}
         # Callbacks run in a context of this loop's own: the emitter's would be kept alive until then.
         self._context = Context()
         # In a callback no task runs, and anyio cannot tell the backend unless sniffio's variable does.
@@ -64,6 +65,25 @@ class AsyncioLoop:
 
     def now(self) -> float:
         return self._loop.time()
+
+    def alarm(self, when: float, callback: Callable[[], object]) -> bool:
+        self.no_alarm(callback)
+        try:
+            self._alarms[callback] = self._loop.call_at(when, self._sound, callback, context=self._context)
+        except RecursionError:
+            raise
+        except RuntimeError:
+            return False
+        return True
+
+    def _sound(self, callback: Callable[[], object]) -> None:
+        del self._alarms[callback]
+        callback()
+
+    def no_alarm(self, callback: Callable[[], object]) -> None:
+        handle = self._alarms.pop(callback, None)
+        if handle is not None:
+            handle.cancel()
 
     def spawn(self, main: Callable[[], Awaitable[object]], *, name: str, ended: Callable[[], object]) -> None:
         async def body() -> object:

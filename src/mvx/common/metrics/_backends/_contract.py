@@ -55,6 +55,18 @@ class EventLoop(Protocol):
         """Return the loop's clock in seconds; only in the loop."""
         ...
 
+    def alarm(self, when: float, callback: Callable[[], object]) -> bool:
+        """Call ``callback`` once when the loop's clock shows ``when``, and not when it was told before; in the loop.
+
+        Earlier if the loop comes to its end before, as far as that can be known.  Like that of :meth:`post` it must
+        not raise.  Returns False if the loop takes no more alarms.
+        """
+        ...
+
+    def no_alarm(self, callback: Callable[[], object]) -> None:
+        """Do not call ``callback`` after all; only in the loop."""
+        ...
+
     def spawn(self, main: Callable[[], Awaitable[object]], *, name: str, ended: Callable[[], object]) -> None:
         """Start ``main()`` as a task that belongs to the loop; only in the loop.
 

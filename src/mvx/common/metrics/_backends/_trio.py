@@ -58,7 +58,16 @@ class TrioLoop:
 
     _bell: _Bell
 
-    __slots__ = ("__weakref__", "_bell", "_calls", "_cancellations", "_listening", "_token")
+    __slots__ = (
+        "__weakref__",
+        "_alarms",
+        "_bell",
+        "_calls",
+        "_cancellations",
+        "_listening",
+        "_scope",
+        "_token",
+    )
 
     backend = "trio"
     spawns_apart = False
@@ -68,6 +77,8 @@ class TrioLoop:
         self._cancellations = 0
         self._calls: deque[Callable[[], object]] = deque()
         self._listening = False
+        self._alarms: dict[Callable[[], object], float] = {}
+        self._scope = trio.CancelScope()
 
     def listen(self) -> None:
         """Wait for calls by a socket of our own.
@@ -87,14 +98,36 @@ class TrioLoop:
     async def _listen(self) -> None:
         try:
             while True:
-                await self._bell.rung()
+                with trio.CancelScope(deadline=self._next_alarm()) as self._scope:
+                    await self._bell.rung()
+                self._sound_alarms(trio.current_time())
                 self._make_calls()
         finally:
             self._listening = False
+            self._sound_alarms(math.inf)
             self._make_calls()
 
+    def _next_alarm(self) -> float:
+        return min(self._alarms.values(), default=math.inf)
+
+    def _sound_alarms(self, now: float) -> None:
+        for callback in [callback for callback, when in self._alarms.items() if when <= now]:
+            if self._alarms.pop(callback, None) is not None:  # none of the others has taken it back
+                callback()
+
+    def alarm(self, when: float, callback: Callable[[], object]) -> bool:
+        if not self._listening:
+            return False
+        self._alarms[callback] = when
+        self._scope.deadline = self._next_alarm()  # that of the task that listens, if it waits just now
+        return True
+
+    def no_alarm(self, callback: Callable[[], object]) -> None:
+        self._alarms.pop(callback, None)
+
     def _make_calls(self) -> None:
-        while self._calls:
+        # Those that are there: what they post comes behind whatever else the loop has to do.
+        for _ in range(len(self._calls)):
             try:
                 call = self._calls.popleft()
             except IndexError:
