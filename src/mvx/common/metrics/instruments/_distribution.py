@@ -1,0 +1,96 @@
+# ruff: noqa: SLF001 — what is looked into is another instance of the same class
+"""Instruments that measure a distribution, and whose series can be added up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from mvx.common.metrics._text import show
+
+from ._base import Instrument
+from ._moments import Extent
+from ._numbers import LARGEST, converted
+from ._options import E, Options, Value, getter
+
+D = TypeVar("D", bound=Extent)
+
+
+class Distribution(Instrument[E, D], Generic[E, D]):
+    """A Summary or a Histogram.
+
+    The values over all series are added up when they are read, not with each event, which would be measured twice.
+    """
+
+    def __init__(self, options: Options[E], value: Value[E]) -> None:
+        self._value_of = getter("value", value, options.events)
+        super().__init__(options)
+        self._retired = self._new()
+        """What expired series have measured."""
+
+    def merge(self, other: Instrument[Any, D]) -> None:
+        """Add all that ``other`` has measured, series by series; what it goes on to measure is its own.
+
+        The order of merging makes no difference, but for rounding in sums, mean and deviation.  Neither may be
+        handling an event meanwhile.
+
+        :raises TypeError: if ``other`` is not of the same kind
+        :raises ValueError: if it has other tags, or buckets that do not fit
+        """
+        if not isinstance(other, type(self)):
+            raise TypeError(f"argument 'other' must be a {type(self).__name__}, got {show(other)}")
+        if other is self:
+            raise ValueError(f"argument 'other' must be another {type(self).__name__}, got the same one")
+        if set(other._options.tags) != set(self._options.tags):
+            raise ValueError(f"argument 'other' must have the tags {self._options.tags}, got {other._options.tags}")
+        self._check_mergeable(other)
+        self._invalid += other._invalid
+        if self._table is None or other._table is None:
+            self._overall.absorb(other._overall)
+            return
+        self._retired.absorb(other._retired)
+        for tags, series in other._table.everything():
+            self._table.adopt(tuple(tags[name] for name in self._options.tags)).absorb(series)
+
+    def _check_mergeable(self, other: Any) -> None:
+        """Check what else has to agree."""
+
+    def _total(self) -> D:
+        if self._table is None:
+            return self._overall
+        total = self._new()
+        total.absorb(self._retired)
+        for _, series in self._table.everything():
+            total.absorb(series)
+        return total
+
+    def _retire(self, series: D) -> None:
+        self._retired.absorb(series)
+
+    def _tagged(self, find: Callable[[Any], D]) -> Callable[[Any], bool]:
+        value_of, reject = self._value_of, self._reject
+
+        def measure_in_series(event: Any) -> bool:
+            raw = number = value_of(event)
+            if number.__class__ is not float and number.__class__ is not int:
+                number = converted(number)
+            if not -LARGEST <= number <= LARGEST:
+                return reject(raw)
+            find(event).measure(number)
+            return True
+
+        return measure_in_series
+
+    def _untagged(self) -> Callable[[Any], bool]:
+        value_of, reject, measure = self._value_of, self._reject, self._overall.measure
+
+        def measure_all(event: Any) -> bool:
+            raw = number = value_of(event)
+            if number.__class__ is not float and number.__class__ is not int:
+                number = converted(number)
+            if not -LARGEST <= number <= LARGEST:
+                return reject(raw)
+            measure(number)
+            return True
+
+        return measure_all

@@ -1,0 +1,62 @@
+"""What attributes the events of a class have, as far as the class itself can tell."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from mvx.common.metrics._event import MetricEvent
+from mvx.common.metrics._text import name_of
+
+
+def check_attribute(argument: str, path: str, events: Iterable[type[MetricEvent]]) -> None:
+    """Check that every event of these classes has the attribute ``path``, as far as can be known.
+
+    Of a dotted path only the first name is checked.  A class whose ``__init__`` may set anything, and one
+    with a ``__getattr__``, cannot be known from outside: they are taken at the user's word.
+
+    :raises ValueError: if a class has no such attribute, or has a method of that name
+    """
+    name = path.partition(".")[0]
+    for event in events:
+        member = inspect.getattr_static(event, name, None)
+        if inspect.isfunction(member) or isinstance(member, (classmethod, staticmethod)):
+            msg = f"argument {argument!r}: {name_of(event)}.{name} is a method; pass a callable that calls it"
+            raise ValueError(msg)
+        names = _names_of(event)
+        if name not in names and not _may_have_more(event):
+            known = ", ".join(sorted(known for known in names if not known.startswith("_"))) or "no attributes"
+            msg = f"argument {argument!r}: {name_of(event)} has no attribute {name!r}; it has {known}"
+            raise ValueError(msg)
+
+
+def _names_of(event: type[Any]) -> set[str]:
+    """Return what an instance has: fields, slots, properties and class attributes."""
+    names: set[str] = set(getattr(event, "__struct_fields__", ()))  # msgspec
+    if dataclasses.is_dataclass(event):
+        names.update(field.name for field in dataclasses.fields(event))
+    for base in event.__mro__[:-1]:
+        names.update(vars(base))
+        names.update(field.name for field in vars(base).get("__attrs_attrs__", ()))
+        # A dataclass also annotates what becomes no attribute, as an InitVar does; its fields are in already.
+        if "__dataclass_fields__" not in vars(base):
+            names.update(inspect.get_annotations(base))
+    return names
+
+
+def _may_have_more(event: type[Any]) -> bool:
+    if hasattr(event, "__getattr__") or any("__getattribute__" in vars(base) for base in event.__mro__[:-1]):
+        return True
+    if not event.__dictoffset__:  # nothing but slots
+        return False
+    # Instances have a __dict__: all is told only if no constructor is written by hand.
+    declared = any(_is_declared(base) for base in event.__mro__)
+    return not declared or any("__init__" in vars(base) and not _is_declared(base) for base in event.__mro__[:-1])
+
+
+def _is_declared(base: type[Any]) -> bool:
+    """Whether the class's constructor was made from declared fields."""
+    own = vars(base)
+    return "__dataclass_fields__" in own or "__attrs_attrs__" in own or "__struct_fields__" in own
