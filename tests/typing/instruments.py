@@ -7,7 +7,6 @@ from typing import Any, assert_type
 
 from mvx.common.metrics import Metric, MetricEvent, MetricsRecorderProto
 from mvx.common.metrics.instruments import (
-    OVERFLOW,
     Counter,
     Gauge,
     Histogram,
@@ -66,7 +65,7 @@ def counters() -> None:
     Counter("saves", on=Saved, when=lambda event: event.okay)  # type: ignore[attr-defined] # because of the spelling
     Counter("saves", on=Loaded, when=seconds_of)  # type: ignore[arg-type] # because a Loaded is no Saved
     Counter("saves", on=Saved, tag=("backend",))  # type: ignore[call-arg] # because of the spelling
-    Counter("saves", Saved)  # type: ignore[misc, call-arg] # because all but the name are keywords
+    Counter("saves", Saved)  # type: ignore[call-arg] # because all but the name are keywords
     Counter[Loaded]("saves", on=Saved)  # type: ignore[arg-type] # because it is to be of Loaded
 
 
@@ -126,4 +125,3 @@ def use(recorder: MetricsRecorderProto) -> None:
     assert_type(as_metric.event_types, tuple[type[MetricEvent], ...] | None)
     assert_type(snapshot_delta(None, metric.snapshot()), dict[str, Any])
     assert_type(label_of(3), Label)
-    assert_type(OVERFLOW, str)
