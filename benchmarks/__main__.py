@@ -26,6 +26,7 @@ ORDER = (
     "four_threads",
     "round_robin",
     "snapshot",
+    "instruments",
     "many_recorders",
     "memory",
     "tick",

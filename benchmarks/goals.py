@@ -40,6 +40,10 @@ GOALS = (
     Goal("many_recorders", "seconds", 2, "mvx-common"),
     Goal("many_recorders", "kib_each", 1, "mvx-common"),
     Goal("tick", "p99.9_ms", 10),
+    Goal("instruments", "counter_times_by_hand", 1.5, contenders=("mvx-metrics",)),
+    Goal("instruments", "tagged_counter_ns", 2, "prometheus", ("mvx-metrics",)),
+    Goal("instruments", "histogram_ns", 1, "prometheus", ("mvx-metrics",)),
+    Goal("instruments", "summary_ns", 1, "prometheus", ("mvx-metrics",)),
     Goal("import", "import_ms", 1, "prometheus", ("mvx-metrics",)),
     Goal("import", "import_ms", 1, "mvx-common", ("mvx-metrics",)),
 )
