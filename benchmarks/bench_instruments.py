@@ -61,7 +61,7 @@ def _workload() -> list[tuple[float, str]]:
 
 
 def _instruments() -> tuple[Sequence[Any], dict[str, Measurement]]:
-    from mvx.common.metrics import MetricEvent  # noqa: PLC0415 — not in the other contender's environment
+    from mvx.common.metrics import Metric, MetricEvent  # noqa: PLC0415 — not in the other contender's environment
     from mvx.common.metrics.instruments import Counter, Histogram, Summary  # noqa: PLC0415 — likewise
 
     @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def _instruments() -> tuple[Sequence[Any], dict[str, Measurement]]:
         backend: str
         event_type = "saved"
 
-    metrics = {
+    metrics: dict[str, Metric] = {
         "tagged_counter_ns": Counter("tagged", on=Saved, tags=("backend",)),
         "counter_ns": Counter("counter", on=Saved),
         "histogram_ns": Histogram("histogram", on=Saved, value="seconds", bounds=BOUNDS),

@@ -222,7 +222,7 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as place:
         results = Path(place) / "measured.json"
         results.write_text(json.dumps(measured()))
-        command = [python_of("charts"), "-m", "benchmarks.instrument_charts", results, IMAGES]
+        command = [str(part) for part in (python_of("charts"), "-m", "benchmarks.instrument_charts", results, IMAGES)]
         subprocess.run(command, cwd=ROOT, check=True)
 
 

@@ -304,3 +304,11 @@ def test_exponential_buckets_hold_what_they_say(values: list[float], rng: random
     feed(other, *attempts(shuffled))
     for key in ("scale", "zeros", "positive", "negative", "min", "max"):
         assert other.snapshot()["series"][0][key] == entry[key]
+
+
+@pytest.mark.parametrize(("highest", "scale"), [(159, 20), (160, 19)])
+def test_the_scale_falls_with_the_161st_bucket(highest: int, scale: int) -> None:
+    """160 buckets from the lowest to the highest are kept as they are."""
+    metric = Histogram("x", on=Attempt, value="seconds")
+    feed(metric, *attempts(2.0 ** ((bucket + 0.5) / 2**20) for bucket in (0, highest)))
+    assert metric.snapshot()["series"][0]["scale"] == scale
