@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -91,7 +92,7 @@ class SeriesTable(Generic[S]):
         self._overflow: S | None = None
         self._overflow_labels: tuple[Label, ...] = (OVERFLOW,) * len(self._tags)
         self._logged = False
-        self._nothing_expires_before = 0.0
+        self._nothing_expires_before = -math.inf
         self.overflowed = 0
         """Events that went to the overflow series."""
         self.expired = 0
@@ -152,6 +153,7 @@ class SeriesTable(Generic[S]):
         key = (labels, *map(type, labels))
         series = self._series.get(key)
         if series is not None and self._is_expired(series, now):
+            self._nothing_expires_before = now  # also after a clock has run backwards
             self._sweep(now)
             series = None
         return self._make(key, labels, now) if series is None else series
