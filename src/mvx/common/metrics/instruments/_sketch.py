@@ -13,7 +13,7 @@ three times as much in Python, whose ``math.log`` is one call in C.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 ACCURACY = 0.01
@@ -135,10 +135,10 @@ def quantiles(wanted: Iterable[float], count: int, low: float, high: float, part
     found: dict[float, float | None] = {}
     todo = sorted(ranks, key=ranks.__getitem__, reverse=True)
     seen = 0
-    for middle, many in parts.ascending():
+    for sign, index, many in parts.ascending():
         seen += many
         while todo and ranks[todo[-1]] < seen:
-            found[todo.pop()] = min(max(middle, low), high)
+            found[todo.pop()] = min(max(sign * middle_of(index), low), high)
         if not todo:
             break
     return [found.get(q, high) for q in ranks]
@@ -154,14 +154,22 @@ class Parts:
         self.negative = Buckets()
         self.zeros = 0
 
-    def ascending(self) -> Iterable[tuple[float, int]]:
-        """Yield the middle of each bucket and its count, from the lowest number to the highest."""
+    def ascending(self) -> Iterator[tuple[int, int, int]]:
+        """Yield the sign of each bucket, its index and its count, from the lowest number to the highest."""
         for index, count in reversed(self.negative.sorted()):
-            yield -middle_of(index), count
+            yield -1, index, count
         if self.zeros:
-            yield 0.0, self.zeros
+            yield 0, 0, self.zeros
         for index, count in self.positive.sorted():
-            yield middle_of(index), count
+            yield 1, index, count
+
+    def ends(self) -> tuple[float, float] | None:
+        """Return the middles of the lowest and of the highest bucket, if there is any."""
+        found = list(self.ascending())
+        if not found:
+            return None
+        (first, lowest, _), (last, highest, _) = found[0], found[-1]
+        return first * middle_of(lowest), last * middle_of(highest)
 
     def absorb(self, other: Parts) -> None:
         """Add what another sketch has counted."""

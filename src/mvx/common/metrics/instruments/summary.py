@@ -69,11 +69,10 @@ class SummaryState(Moments):
         low, high = self.low, self.high
         super().take_away(other)
         self.parts.take_away(other.parts)
-        left = list(self.parts.ascending())
-        if left and math.isnan(self.low):
-            self.low = max(left[0][0], low)
-        if left and math.isnan(self.high):
-            self.high = min(left[-1][0], high)
+        ends = self.parts.ends()
+        if ends is not None:
+            self.low = max(ends[0], low) if math.isnan(self.low) else self.low
+            self.high = min(ends[1], high) if math.isnan(self.high) else self.high
 
     def values(self) -> dict[str, Any]:
         """Return moments, quantiles and the sketch."""
