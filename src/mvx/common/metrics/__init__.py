@@ -16,7 +16,8 @@ recorders::
     with MetricsRuntime(namespace="shop") as runtime:
         orders = Orders(metrics_recorder=runtime.create_recorder("orders"))
 
-Where every event went is told by :class:`RecorderStatistics`.
+Where every event went is told by :class:`RecorderStatistics`.  A component emits most easily through
+a :class:`MetricsEmitter`, and times its work with :func:`observe`.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from .asyncio_names import (
     AsyncioMetricsRecorderUnexpectedError,
     AsyncioMetricsRecorderWaitHandle,
 )
+from .emitting import MetricsEmitter, Outcome, observe
 from .errors import (
     MetricsError,
     MetricsRuntimeError,
@@ -92,6 +94,7 @@ __all__ = [
     "FailurePolicy",
     "Metric",
     "MetricEvent",
+    "MetricsEmitter",
     "MetricsError",
     "MetricsRecorder",
     "MetricsRecorderProto",
@@ -109,6 +112,7 @@ __all__ = [
     "MetricsRuntimeState",
     "MetricsRuntimeUnexpectedError",
     "MetricsRuntimeWouldDeadlockError",
+    "Outcome",
     "OverflowPolicy",
     "RecorderDispatcherCancelledError",
     "RecorderDrainTimeoutError",
@@ -126,4 +130,5 @@ __all__ = [
     "RecorderUnexpectedError",
     "RecorderWaitHandle",
     "RecorderWouldDeadlockError",
+    "observe",
 ]
