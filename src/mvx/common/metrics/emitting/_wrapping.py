@@ -10,7 +10,7 @@ import functools
 import inspect
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
-from types import CoroutineType, TracebackType
+from types import CoroutineType, TracebackType, coroutine
 from typing import Any
 
 from ._emitter import MetricsEmitter
@@ -98,6 +98,8 @@ def _generator_function(function: Function, find: Find, timing: Timing) -> Calla
                 # handler, lest it become the context of whatever the body raises later.
                 thrown = _as_it_came(exc)
 
+    if getattr(function, "__code__", _plain.__code__).co_flags & inspect.CO_ITERABLE_COROUTINE:
+        return coroutine(timed)
     return timed
 
 
