@@ -33,6 +33,7 @@ ORDER = (
     "isolation",
     "web",
     "import",
+    "events",
 )
 """The questions, in the order in which they are asked; a file of its own for each."""
 
@@ -42,8 +43,14 @@ def question_module(question: str) -> Any:
     return importlib.import_module(f"benchmarks.bench_{question}")
 
 
-def environment_of(contender: str) -> str:
-    """Return where a contender runs; one that is not on the list is named as its environment, or is nobody."""
+def environment_of(question: str, contender: str) -> str:
+    """Return where a contender runs.
+
+    A question may have one place for all; else, one that is not on the list is named as its environment, or is nobody.
+    """
+    shared: str | None = getattr(question_module(question), "ENVIRONMENT", None)
+    if shared is not None:
+        return shared
     if contender in CONTENDERS:
         return CONTENDERS[contender].environment
     return "mvx-metrics" if contender == "none" else contender
@@ -59,7 +66,8 @@ def measure(questions: Sequence[str], rounds: int, *, quick: bool) -> dict[str, 
         for number in range(rounds):
             for contender in contenders:
                 tell(f"{question}: round {number + 1} of {rounds}: {contender}")
-                rows[contender].append(measured(environment_of(contender), f"bench_{question}", contender, *flags))
+                environment = environment_of(question, contender)
+                rows[contender].append(measured(environment, f"bench_{question}", contender, *flags))
         found[question] = rows
         print(f"\n{title(question)}\n{report.plain(report.table(report.medians({question: rows})[question]))}")
     return found

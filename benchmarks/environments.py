@@ -24,9 +24,10 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "datadog": ("datadog==0.56.0",),
     "statsd": ("statsd==4.0.1",),
     "inboxes": ("culsans==0.11.0", "aiologic==0.17.1", "janus==2.0.0"),
+    "events": (".", "msgspec==0.22.0"),
     "charts": ("matplotlib==3.11.2",),
 }
-"""What is installed in each environment; the first entry of ``mvx-metrics`` is this checkout."""
+"""What is installed in each environment; a dot, with or without extras, is this checkout."""
 
 
 class EnvironmentFailedError(Exception):
@@ -47,7 +48,8 @@ def python_of(environment: str, *, tell: Callable[[str], object] = print) -> Pat
     requirements = REQUIREMENTS[environment]
     version = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
     # Another checkout, interpreter or list of requirements is another environment.
-    key = "\n".join((*requirements, version, str(ROOT) if environment == "mvx-metrics" else ""))
+    ours = requirements[0].startswith(".")
+    key = "\n".join((*requirements, version, str(ROOT) if ours else ""))
     place = cache() / f"{environment}-{version}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     python = place / "bin" / "python"
     finished = place / "finished"
@@ -55,7 +57,7 @@ def python_of(environment: str, *, tell: Callable[[str], object] = print) -> Pat
         return python
     tell(f"preparing the environment {environment}: {', '.join(requirements)}")
     venv.create(place, with_pip=True, clear=True)
-    wanted = ("-e", *requirements) if environment == "mvx-metrics" else requirements
+    wanted = ("-e", *requirements) if ours else requirements
     done = subprocess.run(
         [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted],
         cwd=ROOT,

@@ -10,7 +10,7 @@ from benchmarks.goals import Medians, Verdict, times_better, verdicts
 Rounds = Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]
 """Question → contender → the figures of each round."""
 
-BASE = ("asyncio", "mvx-metrics")
+BASE = ("asyncio", "mvx-metrics", "dataclass-slots")
 """The contenders that the relative columns refer to, whichever takes part."""
 UNITS = {
     "_ns": "ns",

@@ -14,10 +14,10 @@ from types import ModuleType
 import pytest
 
 from mvx.common import metrics
-from mvx.common.metrics import MetricsRecorder, MetricsRecorderProto, asyncio_names, errors
+from mvx.common.metrics import MetricsRecorder, MetricsRecorderProto, asyncio_names, emitting, errors
 from tests.support import Count, Seen
 
-MODULES = [metrics, asyncio_names, errors]
+MODULES = [metrics, asyncio_names, emitting, errors]
 ALIASES = {
     "AsyncioMetricsRecorder": "MetricsRecorder",
     "AsyncioMetricsRecorderState": "RecorderState",
@@ -44,7 +44,7 @@ def public_names(module: ModuleType) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("module", [metrics, asyncio_names], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [metrics, asyncio_names, emitting], ids=lambda module: module.__name__)
 def test_all_is_true(module: ModuleType) -> None:
     """``__all__`` names every public object of the module and nothing else."""
     assert set(module.__all__) == public_names(module)
@@ -74,6 +74,7 @@ def test_the_documented_names_are_all_there() -> None:
         "FailurePolicy",
         "Metric",
         "MetricEvent",
+        "MetricsEmitter",
         "MetricsRecorder",
         "MetricsRecorderProto",
         "MetricsRuntime",
@@ -89,8 +90,10 @@ def test_the_documented_names_are_all_there() -> None:
         "MetricsRuntimeStartupError",
         "MetricsRuntimeState",
         "MetricsRuntimeUnexpectedError",
+        "Outcome",
         "OverflowPolicy",
         "RecorderStatistics",
+        "observe",
     ],
 )
 def test_a_name_of_the_contract_is_exported(name: str) -> None:
@@ -101,8 +104,11 @@ def test_a_name_of_the_contract_is_exported(name: str) -> None:
 
 @pytest.mark.parametrize("name", metrics.__all__)
 def test_a_public_object_is_documented(name: str) -> None:
-    """Every public class has a docstring of its own, and so has everything public in it."""
+    """Every public function and class has a docstring of its own, and so has everything public in a class."""
     value = getattr(metrics, name)
+    if inspect.isfunction(value):
+        assert value.__doc__
+        return
     assert inspect.isclass(value)
     own = vars(value).get("__doc__")
     assert own

@@ -121,8 +121,7 @@ async def test_without_a_recorder_it_does_nothing() -> None:
     """No metric is looked at, no event, and nothing is logged or counted."""
 
     def metrics() -> Iterator[Metric]:
-        raise AssertionError("made in vain")
-        yield Count()
+        yield pytest.fail("made in vain")
 
     emitter = MetricsEmitter(None, metrics())
     emitter.emit(Tick())
@@ -300,7 +299,9 @@ def test_metrics_that_cannot_be_made_are_swallowed(caplog: pytest.LogCaptureFixt
     assert logged(caplog, "the metrics could not be made: no disk")
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), OSError(), StopIteration(3), RecursionError(), ExceptionGroup("g", [ValueError()])])
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), OSError(), StopIteration(3), RecursionError(), ExceptionGroup("g", [ValueError()])]
+)
 @is_anyio
 async def test_whatever_a_recorder_raises_is_swallowed(error: Exception) -> None:
     """Any Exception of any recorder."""
@@ -532,7 +533,9 @@ async def test_aemit_in_a_hook_of_the_recorder_itself_is_swallowed() -> None:
 # --- misuse at construction ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", [7, "recorder", object(), MetricsRecorder, MetricsRuntime(namespace="t"), Count(), MetricsEmitter(None)])
+@pytest.mark.parametrize(
+    "wrong", [7, "recorder", object(), MetricsRecorder, MetricsRuntime(namespace="t"), Count(), MetricsEmitter(None)]
+)
 def test_a_recorder_is_a_recorder_or_none(wrong: Any) -> None:
     """Anything else is a mistake of whoever puts the application together, and shows as it is put together."""
     with pytest.raises(TypeError, match="argument 'recorder' must be a recorder or None, got"):
@@ -542,7 +545,9 @@ def test_a_recorder_is_a_recorder_or_none(wrong: Any) -> None:
 @pytest.mark.parametrize("recorder", [None, Listener()])
 def test_metrics_are_an_iterable(recorder: Any) -> None:
     """Also without a recorder, so that the mistake shows in any test; a forgotten comma is named."""
-    with pytest.raises(TypeError, match=r"argument 'metrics' must be an iterable of metrics, got .*; write a tuple, \(metric,\)"):
+    with pytest.raises(
+        TypeError, match=r"argument 'metrics' must be an iterable of metrics, got .*; write a tuple, \(metric,\)"
+    ):
         MetricsEmitter(recorder, (Count()))  # type: ignore[arg-type] # because the comma is missing
     with pytest.raises(TypeError, match="argument 'metrics' must be an iterable of metrics, got None"):
         MetricsEmitter(recorder, None)  # type: ignore[arg-type] # because None is no iterable

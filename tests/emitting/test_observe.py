@@ -539,7 +539,7 @@ def test_an_attribute_that_holds_something_else_is_logged(caplog: pytest.LogCapt
         _metrics = "recorder"
 
         @observe("_metrics", Ended)
-        def work(*args: Any) -> int:  # noqa: N805 — called without an instance below
+        def work(*args: Any) -> int:
             return 5
 
     assert Odd().work() == 5
@@ -592,7 +592,9 @@ def failing(*args: object) -> Any:
 
 
 @pytest.mark.parametrize("error", [None, ValueError("in production")])
-def test_a_make_event_that_raises_is_swallowed(error: Exception | None, listener: Listener, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_make_event_that_raises_is_swallowed(
+    error: Exception | None, listener: Listener, caplog: pytest.LogCaptureFixture
+) -> None:
     """Counted and logged by the emitter; what the block raises passes, without a trace of that."""
     emitter = MetricsEmitter(listener)
 

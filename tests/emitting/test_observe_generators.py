@@ -170,7 +170,7 @@ def test_stop_iteration_within_a_generator(listener: Listener) -> None:
     @observe(listener, Ended)
     def rows() -> Iterator[int]:
         yield 1
-        raise StopIteration(2)
+        raise StopIteration(2)  # noqa: PLR1708 — that it does not end the generator is the point
 
     with pytest.raises(RuntimeError, match="generator raised StopIteration"):
         list(rows())

@@ -30,7 +30,7 @@ class Stopped(asyncio.CancelledError):
 class Spoilt(BaseExceptionGroup[BaseException]):
     """A group that says nothing of what is in it."""
 
-    exceptions = ()  # type: ignore[assignment] # because it is spoilt
+    exceptions = ()
 
 
 def nested(depth: int, leaf: BaseException) -> BaseException:
@@ -135,7 +135,7 @@ def test_an_outcome_is_a_record() -> None:
         outcome.seconds = 3.0  # type: ignore[misc] # because it is frozen
     assert not hasattr(outcome, "__dict__")
     with pytest.raises(TypeError):
-        Outcome("ok", 1.0, None)  # type: ignore[misc] # because it takes keywords only
+        Outcome("ok", 1.0, None)  # type: ignore[call-arg] # because it takes keywords only
     assert pickle.loads(pickle.dumps(outcome)) == outcome
     assert repr(outcome) == "Outcome(status='error', seconds=2.0, error=<class 'OSError'>)"
 
@@ -152,5 +152,7 @@ def test_telling_them_apart_imports_nothing() -> None:
         "except SystemExit: pass\n"
         "print('trio' in sys.modules, 'greenlet' in sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.split() == ["cancelled", "False", "False"]

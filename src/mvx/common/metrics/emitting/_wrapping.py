@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
-from types import CoroutineType, TracebackType, coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from types import CodeType, CoroutineType, TracebackType, coroutine
 from typing import Any
 
 from ._emitter import MetricsEmitter
@@ -57,7 +57,7 @@ def _refuse_coroutine(function: Function) -> None:
     raise TypeError(msg)
 
 
-def _coroutine_function(function: Function, find: Find, timing: Timing) -> Callable[..., Coroutine[Any, Any, Any]]:
+def _coroutine_function(function: Function, find: Find, timing: Timing) -> Function:
     async def timed(*args: Any, **kwargs: Any) -> Any:
         emitter = find(args)
         if emitter is None:
@@ -74,7 +74,7 @@ def _coroutine_function(function: Function, find: Find, timing: Timing) -> Calla
     return timed
 
 
-def _generator_function(function: Function, find: Find, timing: Timing) -> Callable[..., Generator[Any, Any, Any]]:
+def _generator_function(function: Function, find: Find, timing: Timing) -> Function:
     def timed(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         body = function(*args, **kwargs)
         emitter = find(args)
@@ -98,7 +98,8 @@ def _generator_function(function: Function, find: Find, timing: Timing) -> Calla
                 # handler, lest it become the context of whatever the body raises later.
                 thrown = _as_it_came(exc)
 
-    if getattr(function, "__code__", _plain.__code__).co_flags & inspect.CO_ITERABLE_COROUTINE:
+    code = getattr(function, "__code__", None)
+    if isinstance(code, CodeType) and code.co_flags & inspect.CO_ITERABLE_COROUTINE:
         return coroutine(timed)
     return timed
 
