@@ -35,6 +35,21 @@ def check_document_storage(data: Any, printed: list[str]) -> None:
     ]
 
 
+def check_emitting(data: Any, printed: list[str]) -> None:
+    # What the documented component comes to: tests/test_spec.py compares the two.
+    assert data == {
+        "document_storage.save.attempts": {
+            "name": "document_storage.save.attempts",
+            "dimensions": {"total": 3, "success_total": 2, "failure_total": 1},
+        }
+    }
+    assert printed == [
+        "not saved: document_id must not be empty",
+        "not saved: document_id must not be empty",
+        "document_storage.save.attempts: total 3, success_total 2, failure_total 1",
+    ]
+
+
 def check_custom_recorder(data: Any, printed: list[str]) -> None:
     for way, lift in (("through a runtime", "north"), ("by hand", "south")):
         assert data.pop(way) == [
@@ -100,6 +115,7 @@ CHECKS: dict[str, Callable[[Any, list[str]], None]] = {
     "backpressure": check_backpressure,
     "custom_recorder": check_custom_recorder,
     "document_storage": check_document_storage,
+    "emitting": check_emitting,
     "manual_lifecycle": check_manual_lifecycle,
     "metric_changed_hook": check_metric_changed_hook,
     "trio_block": check_trio_block,

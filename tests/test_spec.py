@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import random
 import runpy
 import subprocess
 import sys
+import types
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,13 @@ from typing import Any
 import anyio
 import pytest
 
+from mvx.common.metrics import MetricsRuntime
 from tests.support import DEADLINE
 
 SPEC = Path(__file__).parents[2] / "shared" / "spec"
 CUSTOM_RECORDER = SPEC / "custom_recorder.py"
 DOCUMENT_STORAGE = SPEC / "document_storage.py"
+REWRITTEN = Path(__file__).parents[1] / "examples" / "emitting.py"
 
 pytestmark = pytest.mark.skipif(
     not (CUSTOM_RECORDER.is_file() and DOCUMENT_STORAGE.is_file()),
@@ -87,6 +91,32 @@ def test_the_document_storage_is_a_program() -> None:
 def test_the_document_storage_returns_its_snapshots() -> None:
     """Its ``main()`` does so in this process, too."""
     assert names_of(DOCUMENT_STORAGE)["main"]() == SNAPSHOTS
+
+
+def test_the_component_without_its_helper_gives_the_same_numbers(
+    backend: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``examples/emitting.py``, call for call, on every backend: same results, same exceptions, same snapshots."""
+    example: Any = types.ModuleType("example_emitting")
+    monkeypatch.setitem(sys.modules, example.__name__, example)  # dataclasses look their module up
+    exec(compile(REWRITTEN.read_text(), str(REWRITTEN), "exec"), vars(example))
+    documented, rewritten = names_of(DOCUMENT_STORAGE)["DocumentStorage"], example.DocumentStorage
+    documents = [("" if random.Random(n).random() < 0.3 else str(n), "text") for n in range(200)]
+    found = []
+    with MetricsRuntime(namespace="example.metrics", **backend) as runtime:
+        for kind in (documented, rewritten):
+            recorder = runtime.create_recorder(kind.__module__)
+            for storage in (kind(metrics_recorder=recorder), kind(metrics_recorder=None)):
+                outcomes = []
+                for document in documents:
+                    try:
+                        outcomes.append(storage.save_document(*document))
+                    except ValueError as error:
+                        outcomes.append(str(error))
+                found.append((outcomes, recorder.get_metric_snapshots()))
+    assert found[0] == found[1] == found[2] == found[3]
+    total = found[0][1][METRIC]["dimensions"]
+    assert total == snapshot(200, total["success_total"], 200 - total["success_total"])["dimensions"]
 
 
 @pytest.mark.anyio

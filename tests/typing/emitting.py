@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, assert_type
+from typing import Literal, assert_type
 
 from mvx.common.metrics import (
     Metric,
@@ -167,7 +167,6 @@ class Storage:
 async def decorated(storage: Storage) -> None:
     """Whatever is decorated keeps its type, the names of its parameters included."""
     assert_type(function(1, other="x"), float)
-    assert_type(coroutine_function, Callable[[int], Coroutine[Any, Any, float]])
     assert_type(await coroutine_function(one=1), float)
     assert_type(generator_function(1), Generator[int, str, float])
     assert_type(async_generator_function(1), AsyncIterator[int])
