@@ -352,6 +352,18 @@ def test_a_function_that_raises(listener: Listener) -> None:
     assert listener.told == [("error", KeyError)]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+def test_a_function_that_is_not_wanted_any_more(error: BaseException, listener: Listener) -> None:
+    """It is cancelled, like a block."""
+
+    @observe(listener, Ended)
+    def work() -> None:
+        raise error
+
+    assert ends(work) is error
+    assert listener.told == [("cancelled", None)]
+
+
 def test_stop_iteration_passes_a_function(listener: Listener) -> None:
     """As from any function."""
     work = observe(listener, Ended)(lambda: next(iter(())))
@@ -399,19 +411,27 @@ def test_without_a_recorder_a_function_is_not_wrapped() -> None:
 def test_without_a_recorder_nothing_is_called() -> None:
     """Neither the clock nor what makes the event."""
 
-    def fail(*args: object) -> Any:
-        raise AssertionError("called in vain")
+    calls: list[object] = []
+
+    def note(*args: object) -> Any:
+        calls.append(args)
 
     for nobody in (None, MetricsEmitter(None)):
-        with observe(nobody, fail, clock=fail):
+        with observe(nobody, note, clock=note):
             pass
 
     class Quiet(Component):
-        @observe("_metrics", fail, clock=fail)
+        @observe("_metrics", note, clock=note)
         def work(self) -> int:
             return 3
 
+        @observe("_metrics.recorder", note, clock=note)
+        def rows(self) -> Iterator[int]:
+            yield 3
+
     assert Quiet().work() == 3
+    assert list(Quiet().rows()) == [3]
+    assert calls == []
 
 
 @is_anyio

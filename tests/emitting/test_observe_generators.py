@@ -656,6 +656,26 @@ async def test_a_timed_async_generator_keeps_nothing_alive(listener: Listener) -
     await generator.aclose()
 
 
+def test_an_async_generator_that_fails_leaves_no_cycle(listener: Listener) -> None:
+    """What it raises, or lets pass, goes without the collector's help."""
+    gc.collect()
+    gc.disable()
+    try:
+        generator = observe(listener, Ended)(aecho)()
+        step(anext(generator))
+        error = Raised()
+        gone = weakref.ref(error)
+        try:
+            # Not by step(): its frame would hold what it drives, and that the exception.
+            generator.athrow(error).__await__().send(None)
+        except Raised:
+            pass
+        del error
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 def test_an_event_loop_sees_one_generator_and_not_two(listener: Listener) -> None:
     """The wrapper; it sees to the body, which nobody else must close at the same time."""
     seen: list[Any] = []

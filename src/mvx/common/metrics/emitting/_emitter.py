@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from mvx.common.metrics._event import MetricEvent
 from mvx.common.metrics._fork import reset_in_child
+from mvx.common.metrics._interrupt import forget_traceback
 from mvx.common.metrics._log import LimitedLog
 from mvx.common.metrics._metric import Metric
 from mvx.common.metrics._protocols import MetricsRecorderProto
@@ -136,10 +137,10 @@ class MetricsEmitter:
         try:
             register(event)
         except Exception as exc:
-            self._tally.increment()
             try:
+                self._tally.increment()
                 self._tell_of_event(event, exc)
-            except Exception:  # noqa: S110 — no stack is left to say so
+            except Exception:  # noqa: S110 — no stack is left to count it and to say so
                 pass
 
     def emit_lazily(self, make_event: Callable[P, MetricEvent | None], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -154,8 +155,8 @@ class MetricsEmitter:
         try:
             event = make_event(*args, **kwargs)
         except Exception as exc:
-            self._tally.increment()
             try:
+                self._tally.increment()
                 self._tell(f"no event was emitted: {show(make_event)} raised", exc)
             except Exception:  # noqa: S110 — as above
                 pass
@@ -177,8 +178,8 @@ class MetricsEmitter:
         try:
             await register(event)
         except Exception as exc:
-            self._tally.increment()
             try:
+                self._tally.increment()
                 self._tell_of_event(event, exc)
             except Exception:  # noqa: S110 — as above
                 pass
@@ -193,7 +194,7 @@ class MetricsEmitter:
             self._log = _log_of(self._recorder)
         # The recorder says no: that may come and go.  Anything else is a mistake, and its traceback says where.
         refused = isinstance(error, RecorderError)
-        self._log.log(
+        told = self._log.log(
             logging.WARNING if refused else logging.ERROR,
             (type(error), "" if refused else what),
             "%s: %s",
@@ -206,6 +207,8 @@ class MetricsEmitter:
                 "swallowed": self.swallowed,
             },
         )
+        if not told:
+            forget_traceback(error)
 
     # --- copies ----------------------------------------------------------------------------------
 
