@@ -31,7 +31,7 @@ from mvx.common.metrics import (
     RecorderQueueOverflowError,
 )
 from mvx.common.metrics._log import REPEAT_INTERVAL
-from tests.emitting.stage import Clock, Component, Listener, logged
+from tests.emitting.stage import Clock, Component, Listener, logged, stacks
 from tests.support import DEADLINE, Count, Journal, Tick, run_threads, virgin
 
 is_anyio = pytest.mark.anyio
@@ -363,7 +363,7 @@ def test_it_swallows_also_where_the_stack_ends(way: str, error: Exception | None
     before = sys.getrecursionlimit()
     # Each depth is tried, so the stack ends at every place of the call once.
     try:
-        for limit in range(200, 230):
+        for limit in stacks(30):
             sys.setrecursionlimit(limit)
             with pytest.raises(RecursionError):
                 emit_at_every_depth()
@@ -404,20 +404,33 @@ def test_it_tells_how_many_it_held_back(caplog: pytest.LogCaptureFixture) -> Non
     assert "(3 more like this held back)" in logged(caplog)[-1].getMessage()
 
 
-def test_a_recorder_that_cannot_be_hashed_is_logged_at_a_limited_rate(caplog: pytest.LogCaptureFixture) -> None:
-    """Then by its emitter."""
+class Equal(Listener):
+    """A recorder without a hash."""
 
-    class Equal(Listener):
-        __hash__ = None  # type: ignore[assignment] # because that is the point
+    __hash__ = None  # type: ignore[assignment] # because that is the point
 
-        def __eq__(self, other: object) -> bool:
-            return True
+    def __eq__(self, other: object) -> bool:
+        return True
 
-    emitter = MetricsEmitter(Equal(OSError("away")))
+
+class Touchy(Listener):
+    """A recorder that does not want to be hashed."""
+
+    def __hash__(self) -> int:
+        raise OSError("do not touch")
+
+
+@pytest.mark.parametrize("kind", [Equal, Touchy])
+def test_a_recorder_that_cannot_be_hashed_is_logged_at_a_limited_rate(
+    kind: type[Listener], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then by its emitter; also as its metrics are registered."""
+    emitter = MetricsEmitter(kind(OSError("away")), (Count(), Count()))
     emitter.emit(Tick())
     emitter.emit(Tick())
-    assert len(logged(caplog)) == 1
-    assert emitter.swallowed == 2
+    assert len(logged(caplog, "could not be registered")) == 1
+    assert len(logged(caplog, "was not emitted")) == 1
+    assert emitter.swallowed == 4
 
 
 def test_a_recorder_that_will_not_say_its_name_is_logged_all_the_same(caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,7 @@ import anyio
 import pytest
 
 from mvx.common.metrics import Outcome, observe
-from tests.emitting.stage import Clock, Component, Ended, Listener
+from tests.emitting.stage import Clock, Component, Ended, Listener, stacks
 
 is_anyio = pytest.mark.anyio
 
@@ -336,6 +336,39 @@ def test_a_timed_generator_keeps_nothing_alive(listener: Listener) -> None:
         assert gone_too() is None
     finally:
         gc.enable()
+
+
+def test_the_end_of_the_stack_ends_a_generator(listener: Listener) -> None:
+    """As undecorated: it cannot be resumed where there is no room for it, and is no more afterwards."""
+
+    def rows() -> Iterator[int]:
+        while True:
+            yield 1
+
+    def is_alive_after(generator: Iterator[int], limit: int) -> bool:
+        next(generator)
+
+        def deep() -> None:
+            next(generator)
+            deep()
+
+        before = sys.getrecursionlimit()
+        sys.setrecursionlimit(limit)
+        try:
+            with pytest.raises(RecursionError):
+                deep()
+        finally:
+            sys.setrecursionlimit(before)
+        return next(generator, None) is not None
+
+    timed = observe(listener, Ended)(rows)
+    # At every place of the call the stack ends once.
+    alive = [is_alive_after(timed(), limit) for limit in stacks(12)]
+    assert {"cancelled" if outcome.status == "cancelled" else outcome.error for outcome in listener.outcomes} <= {
+        RecursionError,
+        "cancelled",
+    }
+    assert not all(alive)
 
 
 def test_generators_at_once_do_not_mix(listener: Listener, clock: Clock) -> None:

@@ -247,7 +247,7 @@ def _iterated(metrics: Iterable[Metric]) -> Iterator[Metric]:
 def _log_of(recorder: object) -> LimitedLog:
     try:
         return _logs.setdefault(recorder, LimitedLog())
-    except TypeError:  # a stand-in that cannot be hashed, or weakly referred to
+    except Exception:  # a stand-in that cannot be hashed, or weakly referred to
         return LimitedLog()
 
 

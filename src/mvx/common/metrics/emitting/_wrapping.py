@@ -104,9 +104,7 @@ def _generator_function(function: Function, find: Find, timing: Timing) -> Funct
     return timed
 
 
-def _async_generator_function(
-    function: Function, find: Find, timing: Timing
-) -> Callable[..., AsyncGenerator[Any, Any]]:
+def _async_generator_function(function: Function, find: Find, timing: Timing) -> Function:
     async def timed(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         body = function(*args, **kwargs)
         emitter = find(args)
