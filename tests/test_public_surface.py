@@ -91,6 +91,7 @@ def test_the_documented_names_are_all_there() -> None:
         "MetricsRuntimeState",
         "MetricsRuntimeUnexpectedError",
         "Outcome",
+        "OutcomeEvent",
         "OverflowPolicy",
         "RecorderStatistics",
         "observe",

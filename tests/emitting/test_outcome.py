@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import dataclasses
 import pickle
 import subprocess
 import sys
 import types
+from dataclasses import dataclass
 from typing import Any
 
 import attrs
 import pytest
 
-from mvx.common.metrics import Outcome
+from mvx.common.metrics import MetricsEmitter, Outcome, OutcomeEvent, observe
 from mvx.common.metrics.emitting._outcome import is_cancellation, outcome_of
+from mvx.common.metrics.instruments import Counter, Summary
+from tests.emitting.stage import Listener
 
 trio = pytest.importorskip("trio")
 
@@ -138,6 +143,58 @@ def test_an_outcome_is_a_record() -> None:
         Outcome("ok", 1.0, None)  # type: ignore[call-arg] # because it takes keywords only
     assert pickle.loads(pickle.dumps(outcome)) == outcome
     assert repr(outcome) == "Outcome(status='error', seconds=2.0, error=<class 'OSError'>)"
+
+
+class Ended(OutcomeEvent):
+    """An event that is nothing but an outcome."""
+
+    event_type = "test.ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Saved(OutcomeEvent):
+    """An event with a field more."""
+
+    event_type = "test.saved"
+    size: int
+
+
+@pytest.mark.parametrize("error", [None, OSError("disk"), asyncio.CancelledError()])
+def test_an_outcome_event_tells_what_the_outcome_does(error: BaseException | None) -> None:
+    """Under the same names, where metrics and instruments look for them; its subclasses as well."""
+    outcome = outcome_of(error, 0.5)
+    for event in (Ended(outcome), Saved(outcome, size=3)):
+        assert (event.status, event.seconds, event.error) == (outcome.status, 0.5, outcome.error)
+        assert event.outcome is outcome
+        assert pickle.loads(pickle.dumps(event)) == event
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            event.outcome = outcome  # type: ignore[misc] # because it is frozen
+    assert not hasattr(Saved(outcome, size=3), "__dict__")
+
+
+def test_an_outcome_event_says_what_kind_it_is() -> None:
+    """The base class says it of none, so it is no event by itself."""
+    with pytest.raises(TypeError, match="event_type"):
+        OutcomeEvent(outcome_of(None, 0.5))  # type: ignore[abstract] # because it does not say
+
+
+def test_instruments_read_an_outcome_event() -> None:
+    """How long, how it ended, and what was raised; a misspelt name is found when the instrument is made."""
+    recorder = Listener()
+    seconds = Summary("seconds", on=Ended, value="seconds", tags=("status",))
+    errors = Counter("errors", on=Ended, when=lambda event: event.status == "error", tags=("error",))
+    emitter = MetricsEmitter(recorder, (seconds, errors))
+    for error in (None, LookupError(), KeyboardInterrupt()):
+        with contextlib.suppress(LookupError, KeyboardInterrupt), observe(emitter, Ended):
+            if error is not None:
+                raise error
+    for event in recorder.events:
+        seconds.handle_event(event)
+        errors.handle_event(event)
+    assert [series["tags"]["status"] for series in seconds.snapshot()["series"]] == ["ok", "error", "cancelled"]
+    assert [series["tags"] for series in errors.snapshot()["series"]] == [{"error": "LookupError"}]
+    with pytest.raises(ValueError, match="Ended has no attribute 'second'; it has error, event_type, outcome, seconds"):
+        Summary("seconds", on=Ended, value="second")
 
 
 def test_telling_them_apart_imports_nothing() -> None:

@@ -13,6 +13,7 @@ from mvx.common.metrics import (
     MetricsRecorder,
     MetricsRecorderProto,
     Outcome,
+    OutcomeEvent,
     observe,
 )
 from mvx.common.metrics.emitting import MethodObservation, Observation, OutcomeStatus
@@ -28,6 +29,12 @@ class Saved(MetricEvent):
     @property
     def event_type(self) -> str:
         return "saved"
+
+
+class Ended(OutcomeEvent):
+    """An event that is nothing but an outcome."""
+
+    event_type = "ended"
 
 
 def make(recorder: MetricsRecorderProto, real: MetricsRecorder, metrics: tuple[Metric, ...]) -> None:
@@ -67,6 +74,18 @@ def outcomes(outcome: Outcome) -> None:
     assert_type(outcome.error, type[BaseException] | None)
     outcome.seconds = 3.0  # type: ignore[misc] # because it is frozen
     Outcome(status="failed", seconds=0.0, error=None)  # type: ignore[arg-type] # because there is no such status
+
+
+def events(emitter: MetricsEmitter, outcome: Outcome) -> None:
+    """What an event made of an outcome tells."""
+    event = Ended(outcome)
+    assert_type(event.outcome, Outcome)
+    assert_type(event.status, OutcomeStatus)
+    assert_type(event.seconds, float)
+    assert_type(event.error, type[BaseException] | None)
+    assert_type(observe(emitter, Ended), Observation)
+    event.outcome = outcome  # type: ignore[misc] # because it is frozen
+    OutcomeEvent(outcome)  # type: ignore[abstract] # because it does not say what kind of event it is
 
 
 async def blocks(emitter: MetricsEmitter, recorder: MetricsRecorderProto) -> int:

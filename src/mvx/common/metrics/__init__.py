@@ -17,7 +17,8 @@ recorders::
         orders = Orders(metrics_recorder=runtime.create_recorder("orders"))
 
 Where every event went is told by :class:`RecorderStatistics`.  A component emits most easily through
-a :class:`MetricsEmitter`, and times its work with :func:`observe`.
+a :class:`MetricsEmitter`, and times its work with :func:`observe`.  Most metrics need not be written:
+:mod:`mvx.common.metrics.instruments` has them ready-made.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from .asyncio_names import (
     AsyncioMetricsRecorderUnexpectedError,
     AsyncioMetricsRecorderWaitHandle,
 )
-from .emitting import MetricsEmitter, Outcome, observe
+from .emitting import MetricsEmitter, Outcome, OutcomeEvent, observe
 from .errors import (
     MetricsError,
     MetricsRuntimeError,
@@ -113,6 +114,7 @@ __all__ = [
     "MetricsRuntimeUnexpectedError",
     "MetricsRuntimeWouldDeadlockError",
     "Outcome",
+    "OutcomeEvent",
     "OverflowPolicy",
     "RecorderDispatcherCancelledError",
     "RecorderDrainTimeoutError",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import attrs
+
+from mvx.common.metrics._event import MetricEvent
 
 OutcomeStatus = Literal["ok", "error", "cancelled"]
 
@@ -26,6 +29,41 @@ class Outcome:
     """From the block's begin to its end, by the clock of :func:`observe`."""
     error: type[BaseException] | None
     """The class of the exception if the status is ``"error"``, else None."""
+
+
+# A dataclass, unlike the Outcome, because users derive events from it, and theirs are.
+@dataclass(frozen=True, slots=True)
+class OutcomeEvent(MetricEvent):
+    """Base class of the events that tell how a block ended: :func:`observe` makes one of its outcome.
+
+    A subclass says what kind of event it is, and is done::
+
+        class OrderHandled(OutcomeEvent):
+            event_type = "orders.handled"
+
+        handle = observe(MetricsEmitter(None), OrderHandled)
+
+    Instruments and metrics find ``status``, ``seconds`` and ``error`` under these names.  A subclass may be a dataclass
+    with fields of its own, which ``observe`` then needs a function to fill in.
+    """
+
+    outcome: Outcome
+    """How the block ended, and how long it took."""
+
+    @property
+    def status(self) -> OutcomeStatus:
+        """``"ok"``, ``"error"`` or ``"cancelled"``."""
+        return self.outcome.status
+
+    @property
+    def seconds(self) -> float:
+        """How long the block took."""
+        return self.outcome.seconds
+
+    @property
+    def error(self) -> type[BaseException] | None:
+        """The class of the exception if the status is ``"error"``, else None."""
+        return self.outcome.error
 
 
 def outcome_of(error: BaseException | None, seconds: float) -> Outcome:
