@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
 from dataclasses import astuple, dataclass
-from typing import Any
 
 import anyio
 
@@ -26,6 +24,7 @@ from mvx.common.metrics import (
     OverflowPolicy,
     RecorderQueueOverflowError,
 )
+from mvx.common.metrics.instruments import Gauge
 
 BURST = 300
 ROOM = 20
@@ -41,33 +40,6 @@ class ParcelSorted(MetricEvent):
     def event_type(self) -> str:
         """What logs and hooks call it."""
         return "depot.parcel_sorted"
-
-
-class ParcelsSeen(Metric):
-    """How many parcels were seen, and the first and the last of them."""
-
-    event_types = (ParcelSorted,)
-
-    def __init__(self) -> None:
-        self._seen = self._first = self._last = 0
-
-    @property
-    def metric_name(self) -> str:
-        """The key of the snapshot."""
-        return "depot.parcels"
-
-    def handle_event(self, event: MetricEvent) -> bool:
-        """Count the parcel and remember its number."""
-        if not isinstance(event, ParcelSorted):
-            return False
-        self._seen += 1
-        self._first = self._first or event.number
-        self._last = event.number
-        return True
-
-    def snapshot(self) -> Mapping[str, Any]:
-        """Return the count and the two numbers, which are 0 before the first parcel."""
-        return {"seen": self._seen, "first": self._first, "last": self._last}
 
 
 class SlowRecorder(MetricsRecorder):
@@ -99,7 +71,8 @@ def overload(runtime: MetricsRuntime, policy: OverflowPolicy) -> Outcome:
     recorder = runtime.create_recorder(
         policy.value, factory=SlowRecorder, queue_max_size=ROOM, queue_overflow_policy=policy, block_timeout=10.0
     )
-    recorder.register_metric(ParcelsSeen())
+    # Parcels come in the order of their numbers: the first is the least, and the last is the last.
+    recorder.register_metric(Gauge("depot.parcels", on=ParcelSorted, value="number"))
     errors, worst = 0, 0.0
     begun = before = time.perf_counter()
     for number in range(1, BURST + 1):
@@ -110,14 +83,14 @@ def overload(runtime: MetricsRuntime, policy: OverflowPolicy) -> Outcome:
         now = time.perf_counter()
         worst, before = max(worst, now - before), now
     recorder.flush().wait()  # until the backlog is done
-    seen = recorder.get_metric_snapshots()["depot.parcels"]
+    seen = recorder.get_metric_snapshots()["depot.parcels"]["dimensions"]
     ledger = recorder.statistics()
     return Outcome(
         policy=policy.value,
         processed=ledger.processed,
         lost=ledger.dropped + ledger.evicted + ledger.rejected,
         errors=errors,
-        first=seen["first"],
+        first=seen["min"],
         last=seen["last"],
         emitting_ms=(before - begun) * 1000,
         worst_ms=worst * 1000,

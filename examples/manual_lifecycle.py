@@ -9,21 +9,19 @@ came of it is in the handle's result.  A task awaits the handle, a thread calls 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import anyio
 import anyio.to_thread
 
 from mvx.common.metrics import (
-    Metric,
     MetricEvent,
     MetricsRecorder,
     RecorderInvalidStateError,
     RecorderOpResult,
     RecorderWouldDeadlockError,
 )
+from mvx.common.metrics.instruments import Counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +34,6 @@ class CarBoarded(MetricEvent):
         return "ferry.car_boarded"
 
 
-class CarsCarried(Metric):
-    """Cars since the ferry was built."""
-
-    event_types = (CarBoarded,)
-
-    def __init__(self) -> None:
-        self._cars = 0
-
-    @property
-    def metric_name(self) -> str:
-        """The key of the snapshot."""
-        return "ferry.cars_carried"
-
-    def handle_event(self, event: MetricEvent) -> bool:
-        """Count a car: ``event_types`` lets nothing else in."""
-        self._cars += 1
-        return True
-
-    def snapshot(self) -> Mapping[str, Any]:
-        """Return the count."""
-        return {"cars": self._cars}
-
-
 class Diary:
     """Prints and keeps what happened to a recorder, step by step."""
 
@@ -69,7 +44,7 @@ class Diary:
     def note(self, step: str) -> None:
         """Write down the recorder's state and how many cars it has counted so far."""
         state = self._recorder.get_status().value
-        cars: int = self._recorder.get_metric_snapshots()["ferry.cars_carried"]["cars"]
+        cars: int = self._recorder.get_metric_snapshots()["ferry.cars_carried"]["dimensions"]["total"]
         self.entries.append((step, state, cars))
         print(f"{step:<34} {state:<8} {cars} cars")
 
@@ -83,7 +58,7 @@ def checked(result: RecorderOpResult) -> None:
 async def sail() -> list[tuple[str, str, int]]:
     """Lead a recorder through its life."""
     recorder = MetricsRecorder("ferry")
-    recorder.register_metric(CarsCarried())
+    recorder.register_metric(Counter("ferry.cars_carried", on=CarBoarded))
     diary = Diary(recorder)
     diary.note("made")
 

@@ -10,12 +10,13 @@ happens, so a value that trembles around one of them does not ring again and aga
 from __future__ import annotations
 
 import argparse
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from mvx.common.metrics import Metric, MetricEvent, MetricsRecorder, MetricsRuntime
+from mvx.common.metrics.instruments import Gauge
 
 Tell = Callable[[str], Awaitable[None]]
 
@@ -32,35 +33,6 @@ class ThermometerRead(MetricEvent):
         return "cold_store.thermometer_read"
 
 
-class ColdStoreTemperature(Metric):
-    """The last temperature and the highest."""
-
-    event_types = (ThermometerRead,)
-
-    def __init__(self) -> None:
-        self._readings: int = 0
-        self._last: float | None = None
-        self._highest: float | None = None
-
-    @property
-    def metric_name(self) -> str:
-        """The key of the snapshot."""
-        return "cold_store.temperature"
-
-    def handle_event(self, event: MetricEvent) -> bool:
-        """Remember the reading."""
-        if not isinstance(event, ThermometerRead):
-            return False
-        self._readings += 1
-        self._last = event.celsius
-        self._highest = event.celsius if self._highest is None else max(self._highest, event.celsius)
-        return True
-
-    def snapshot(self) -> Mapping[str, Any]:
-        """Return the number of readings, and the temperatures in degrees Celsius."""
-        return {"readings": self._readings, "last": self._last, "highest": self._highest}
-
-
 class AlarmRecorder(MetricsRecorder):
     """Tells somebody when it gets too warm, and when it is cold again."""
 
@@ -72,9 +44,9 @@ class AlarmRecorder(MetricsRecorder):
         self._ringing = False  # touched by the hook alone, which runs once at a time
 
     async def _on_metric_changed(self, *, metric: Metric, event: MetricEvent) -> None:
-        if not isinstance(metric, ColdStoreTemperature):
+        if not isinstance(metric, Gauge):
             return
-        celsius = metric.snapshot()["last"]
+        celsius = metric.snapshot()["dimensions"]["last"]
         if not self._ringing and celsius >= self._too_warm:
             self._ringing = True
             await self._tell(f"{self.entity_id}: {celsius:.1f} degrees, too warm")
@@ -98,7 +70,8 @@ def main(backend: str = "asyncio") -> list[str]:
     factory = partial(AlarmRecorder, too_warm=-15.0, cold_again=-18.0, tell=tell)
     with MetricsRuntime(namespace="warehouse", backend=backend) as runtime:
         recorder = runtime.create_recorder("cold store 2", factory=factory)
-        recorder.register_metric(ColdStoreTemperature())
+        temperature = Gauge("cold_store.temperature", on=ThermometerRead, value="celsius", unit="degrees Celsius")
+        recorder.register_metric(temperature)
         for celsius in READINGS:
             recorder.register_event(ThermometerRead(celsius))
         # Returns when the last reading's hook has; leaving the block would wait for it, too.

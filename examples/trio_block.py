@@ -10,7 +10,6 @@ asyncio: tasks that emit, an awaited snapshot, and a block that is cancelled and
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from mvx.common.metrics import Metric, MetricEvent, MetricsRecorder
+from mvx.common.metrics import MetricEvent, MetricsRecorder
+from mvx.common.metrics.instruments import Counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +33,14 @@ class LoafBaked(MetricEvent):
         return "bakery.loaf_baked"
 
 
-class LoavesByOven(Metric):
-    """How many loaves each oven has baked."""
+def loaves_by_oven() -> Counter[LoafBaked]:
+    """Return a metric that counts the loaves of each oven."""
+    return Counter("bakery.loaves", on=LoafBaked, tags=("oven",))
 
-    event_types = (LoafBaked,)
 
-    def __init__(self) -> None:
-        self._loaves: Counter[str] = Counter()
-
-    @property
-    def metric_name(self) -> str:
-        """The key of the snapshot."""
-        return "bakery.loaves"
-
-    def handle_event(self, event: MetricEvent) -> bool:
-        """Count a loaf."""
-        if not isinstance(event, LoafBaked):
-            return False
-        self._loaves[event.oven] += 1
-        return True
-
-    def snapshot(self) -> Mapping[str, Any]:
-        """Return the counts, in the order of the ovens' names."""
-        return dict(sorted(self._loaves.items()))
+def counts_of(snapshots: Mapping[str, Mapping[str, Any]]) -> Mapping[str, int]:
+    """Return the counts, in the order of the ovens' names."""
+    return dict(sorted((series["tags"]["oven"], series["total"]) for series in snapshots["bakery.loaves"]["series"]))
 
 
 async def bake(recorder: MetricsRecorder, oven: str, loaves: int) -> None:
@@ -66,35 +51,35 @@ async def bake(recorder: MetricsRecorder, oven: str, loaves: int) -> None:
         await recorder.aregister_event(LoafBaked(oven))
 
 
-async def a_morning() -> Mapping[str, Any]:
+async def a_morning() -> Mapping[str, int]:
     """Bake in three ovens at once, in one block."""
     async with MetricsRecorder("bakery", queue_max_size=8) as recorder:
-        recorder.register_metric(LoavesByOven())
+        recorder.register_metric(loaves_by_oven())
         async with anyio.create_task_group() as ovens:
             for oven, loaves in (("left", 20), ("middle", 30), ("right", 10)):
                 ovens.start_soon(bake, recorder, oven, loaves)
         snapshots = await recorder.aget_metric_snapshots()  # with every event emitted before
-    return snapshots["bakery.loaves"]
+    return counts_of(snapshots)
 
 
-async def a_power_cut() -> Mapping[str, Any]:
+async def a_power_cut() -> Mapping[str, int]:
     """Cancel the block while events wait: what was accepted is processed all the same."""
     with anyio.CancelScope() as power:
         async with MetricsRecorder("bakery") as recorder:
-            recorder.register_metric(LoavesByOven())
+            recorder.register_metric(loaves_by_oven())
             for _ in range(5):
                 recorder.register_event(LoafBaked("left"))
             power.cancel()
             await anyio.sleep_forever()
-    return recorder.get_metric_snapshots()["bakery.loaves"]
+    return counts_of(recorder.get_metric_snapshots())
 
 
-async def day() -> dict[str, Mapping[str, Any]]:
+async def day() -> dict[str, Mapping[str, int]]:
     """Both, one after the other."""
     return {"a morning": await a_morning(), "a power cut": await a_power_cut()}
 
 
-def main(backend: str = "trio") -> dict[str, Mapping[str, Any]]:
+def main(backend: str = "trio") -> dict[str, Mapping[str, int]]:
     """Run the day, print the loaves, and return them."""
     if backend == "trio":
         import trio  # noqa: PLC0415 — on asyncio this program does without trio

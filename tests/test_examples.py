@@ -37,17 +37,28 @@ def check_document_storage(data: Any, printed: list[str]) -> None:
 
 def check_emitting(data: Any, printed: list[str]) -> None:
     # What the documented component comes to: tests/test_spec.py compares the two.
-    assert data == {
-        "document_storage.save.attempts": {
-            "name": "document_storage.save.attempts",
-            "dimensions": {"total": 3, "success_total": 2, "failure_total": 1},
-        }
-    }
+    assert data == {"document_storage.save.attempts": {"total": 3, "success_total": 2, "failure_total": 1}}
     assert printed == [
         "not saved: document_id must not be empty",
         "not saved: document_id must not be empty",
         "document_storage.save.attempts: total 3, success_total 2, failure_total 1",
     ]
+
+
+def check_instruments(data: Any, printed: list[str]) -> None:
+    evening, late = ({name: shown["dimensions"] for name, shown in data[part].items()} for part in ("evening", "late"))
+    assert len({shown["kind"] for shown in data["evening"].values()}) == len(evening) == 8
+    assert (evening["dishes"], late["dishes"]) == ({"total": 14}, {"total": 11})
+    assert (evening["takings"], late["takings"]) == ({"total": 18300, "count": 11}, {"total": 13200, "count": 8})
+    assert late["waiting"] == {"value": 0, "min": 0, "max": 5, "up": 11, "down": 11}
+    assert (late["complaints"]["hits"], late["complaints"]["events"]) == (3, 11)
+    # The last half hour saw the last two tables.
+    assert evening["pace"]["rate_1800s"] == pytest.approx(6 / 1800, rel=0.01)
+    assert (evening["wait"]["max"], late["wait"]["p50"]) == (52, pytest.approx(22, rel=0.01))
+    assert sum(data["late"]["wait.buckets"]["series"][0]["counts"]) == 11
+    assert printed[0] == "the evening"
+    assert printed[2].split() == ["soup:", "4"]
+    assert "the late guests" in printed
 
 
 def check_custom_recorder(data: Any, printed: list[str]) -> None:
@@ -116,6 +127,7 @@ CHECKS: dict[str, Callable[[Any, list[str]], None]] = {
     "custom_recorder": check_custom_recorder,
     "document_storage": check_document_storage,
     "emitting": check_emitting,
+    "instruments": check_instruments,
     "manual_lifecycle": check_manual_lifecycle,
     "metric_changed_hook": check_metric_changed_hook,
     "trio_block": check_trio_block,
