@@ -34,6 +34,7 @@ ORDER = (
     "web",
     "import",
     "events",
+    "observe",
 )
 """The questions, in the order in which they are asked; a file of its own for each."""
 
