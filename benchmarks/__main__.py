@@ -27,6 +27,7 @@ ORDER = (
     "round_robin",
     "snapshot",
     "instruments",
+    "instrument_memory",
     "many_recorders",
     "memory",
     "tick",

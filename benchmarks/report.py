@@ -16,6 +16,7 @@ UNITS = {
     "_ns": "ns",
     "_us": "µs",
     "_ms": "ms",
+    "_kib": "KiB",
     "_mib": "MiB",
     "seconds": "s",
     "events_per_s": "events/s",
