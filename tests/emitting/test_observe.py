@@ -718,7 +718,9 @@ def test_the_clock_is_a_callable() -> None:
 
 def test_the_emitter_is_one() -> None:
     """Or a recorder, the name of an attribute, None."""
-    with pytest.raises(TypeError, match="argument 'recorder' must be a recorder or None, got 7"):
+    with pytest.raises(
+        TypeError, match="argument 'emitter' must be an emitter, a recorder, the name of an attribute or None, got 7"
+    ):
         observe(7, Ended)  # type: ignore[call-overload] # because 7 is no recorder
 
 

@@ -76,7 +76,7 @@ class MetricsEmitter:
         :raises TypeError: if ``recorder`` is something else, or ``metrics`` cannot be iterated over; what the recorder
             says of a metric is swallowed
         """
-        _check_recorder(recorder)
+        check_recorder("recorder", recorder, "a recorder or None")
         waiting = _iterated(metrics)
         self._recorder = recorder
         self._register_event: Callable[[MetricEvent], object] | None = None
@@ -222,16 +222,18 @@ class MetricsEmitter:
         return type(self), (None,)
 
 
-def _check_recorder(recorder: object) -> None:
-    if recorder is None:
+def check_recorder(argument: str, value: object, wanted: str) -> None:
+    """Check that ``value`` is None, or has what an emitter needs of a recorder.
+
+    :raises TypeError: if not; the message says what was ``wanted``
+    """
+    if value is None:
         return
-    if not isinstance(recorder, type) and all(
-        callable(getattr(recorder, method, None)) for method in ("register_metric", "register_event")
+    if not isinstance(value, type) and all(
+        callable(getattr(value, method, None)) for method in ("register_metric", "register_event")
     ):
         return
-    msg = (
-        f"argument 'recorder' must be a recorder or None, got {show(recorder)} of type {type(recorder).__qualname__!r}"
-    )
+    msg = f"argument {argument!r} must be {wanted}, got {show(value)} of type {type(value).__qualname__!r}"
     raise TypeError(msg)
 
 

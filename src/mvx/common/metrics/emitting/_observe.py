@@ -17,7 +17,7 @@ from mvx.common.metrics._log import LimitedLog
 from mvx.common.metrics._protocols import MetricsRecorderProto
 from mvx.common.metrics._text import show
 
-from ._emitter import MetricsEmitter
+from ._emitter import MetricsEmitter, check_recorder
 from ._outcome import Outcome
 from ._timing import Timing
 from ._wrapping import Find, wrapped
@@ -93,7 +93,10 @@ def observe(
     timing = Timing(make_event, clock)
     if isinstance(emitter, str):
         return MethodObservation(emitter, timing)
-    return Observation(emitter if isinstance(emitter, MetricsEmitter) else MetricsEmitter(emitter), timing)
+    if not isinstance(emitter, MetricsEmitter):
+        check_recorder("emitter", emitter, "an emitter, a recorder, the name of an attribute or None")
+        emitter = MetricsEmitter(emitter)
+    return Observation(emitter, timing)
 
 
 class Observation:
