@@ -230,6 +230,13 @@ def test_the_delta_of_a_histogram_has_the_buckets_of_what_came_between(
     ("earlier", "later", "message"),
     [
         (None, {"name": "x", "dimensions": {}}, "argument 'later' must be an instrument's snapshot, got {'name': 'x'"),
+        (None, {"name": "x", "kind": "counter"}, "argument 'later' must be an instrument's snapshot, got {'name': 'x'"),
+        (
+            None,
+            Counter("a", on=Attempt).snapshot() | {"kind": ["counter"]},
+            "argument 'later' must be an instrument's snapshot, got {'name': 'a'",
+        ),
+        ({}, Counter("a", on=Attempt).snapshot(), "argument 'earlier' must be an instrument's snapshot, got {}"),
         (
             Counter("a", on=Attempt).snapshot(),
             Counter("b", on=Attempt).snapshot(),
@@ -247,6 +254,14 @@ def test_only_snapshots_of_one_instrument_have_a_delta(earlier: Any, later: Any,
     with pytest.raises(ValueError) as caught:
         snapshot_delta(earlier, later)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("earlier", "later", "argument"), [(None, None, "later"), (3, "a snapshot", "earlier")])
+def test_a_snapshot_is_a_mapping(earlier: Any, later: Any, argument: str) -> None:
+    """None may be the earlier one only."""
+    later = Counter("a", on=Attempt).snapshot() if later else later
+    with pytest.raises(TypeError, match=rf"argument '{argument}' must be an instrument's snapshot, got (None|3)"):
+        snapshot_delta(earlier, later)
 
 
 def test_other_bounds_have_no_delta() -> None:

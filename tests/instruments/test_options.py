@@ -193,7 +193,10 @@ def test_a_subclass_may_handle_events_in_its_own_way(kind: str) -> None:
         ("on", (Attempt, 1), TypeError, "argument 'on' must be a MetricEvent class or a tuple of them, got 1"),
         ("tags", "backend", TypeError, "got 'backend'; write ('backend',) for one tag"),
         ("tags", 3, TypeError, "argument 'tags' must be a sequence of names or a mapping, got 3"),
-        ("tags", (3,), TypeError, "argument 'tags' must be a str, got 3"),
+        ("tags", (3,), TypeError, "argument 'tags' must hold names of attributes, got 3"),
+        ("tags", (["ok"],), TypeError, "argument 'tags' must hold names of attributes, got ['ok']; a mapping gives"),
+        ("tags", {3: "ok"}, TypeError, "argument 'tags' must be a str, got 3"),
+        ("tags", {"a": "ok", " a": "region"}, ValueError, "argument 'tags' must not repeat a name, got {'a': 'ok',"),
         ("tags", ("ok", "ok"), ValueError, "argument 'tags' must not repeat a name, got ('ok', 'ok')"),
         ("tags", {"a": 3}, TypeError, "argument 'tags' must be an attribute's name or a callable, got 3"),
         ("tags", {" ": "ok"}, ValueError, "argument 'tags' must be a str that is not blank"),
@@ -201,7 +204,7 @@ def test_a_subclass_may_handle_events_in_its_own_way(kind: str) -> None:
             "tags",
             ("bakend",),
             ValueError,
-            "argument 'tags': Attempt has no attribute 'bakend'; it has backend, describe, event_type, ok, region, seconds",
+            "argument 'tags': Attempt has no attribute 'bakend'; it has backend, event_type, ok, region, seconds",
         ),
         ("when", 3, TypeError, "argument 'when' must be callable, got 3"),
         ("unit", 3, TypeError, "argument 'unit' must be a str, got 3"),
@@ -257,6 +260,11 @@ def test_an_attribute_must_be_in_every_class() -> None:
         (lambda: untyped.UpDownCounter("x", on=Begun), TypeError, "argument 'value' must say what an event of"),
         (lambda: untyped.UpDownCounter("x", on=Begun, up=Begun), TypeError, "argument 'on' excludes 'up' and 'down'"),
         (lambda: untyped.UpDownCounter("x", up=3, down=Ended), TypeError, "argument 'up' must be a MetricEvent class"),
+        (
+            lambda: untyped.UpDownCounter("x", up=(Begun,), down=(Begun, Ended)),
+            ValueError,
+            "argument 'up' must name an event that 'down' does not mean as well, got (<class",
+        ),
         (
             lambda: untyped.UpDownCounter("x", up=Begun, down=3),
             TypeError,
@@ -325,6 +333,11 @@ def test_an_attribute_must_be_in_every_class() -> None:
             "argument 'windows' must be a finite number of seconds",
         ),
         (
+            lambda: untyped.Rate("x", on=Begun, windows=(1, 0)),
+            ValueError,
+            "argument 'windows' must be above zero seconds, got 0",
+        ),
+        (
             lambda: untyped.Rate("x", on=Begun, windows=(1, 10_000)),
             ValueError,
             "windows of at most 1000 seconds beside the",
@@ -338,7 +351,7 @@ def test_an_attribute_must_be_in_every_class() -> None:
         (
             lambda: untyped.Ratio("x", on=Begun, hit="size", window=0),
             ValueError,
-            "'window' must hold different numbers",
+            "argument 'window' must be above zero seconds, got 0",
         ),
     ],
 )
@@ -393,6 +406,46 @@ class Data(_Named):
 
 class SubData(Data):
     """A subclass that brings nothing of its own."""
+
+
+@dataclass
+class Derived(_Named):
+    """A dataclass that works something out."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        self.twice = 2 * self.size
+
+
+@dataclass(init=False)
+class DataByHand(_Named):
+    """A dataclass that leaves its constructor to somebody."""
+
+    size: int
+
+    def __init__(self, size: int) -> None:
+        self.size, self.twice = size, 2 * size
+
+
+@attrs.define(slots=False)
+class AttrDerived(_Named):
+    """Likewise with attrs."""
+
+    size: int
+
+    def __attrs_post_init__(self) -> None:
+        self.twice = 2 * self.size
+
+
+@attrs.define(slots=False)
+class AttrByHand(_Named):
+    """Likewise; attrs leaves a constructor alone that is there."""
+
+    size: int
+
+    def __init__(self, size: int) -> None:
+        self.size, self.twice = size, 2 * size
 
 
 @attrs.frozen
@@ -453,6 +506,14 @@ def test_a_class_that_may_have_more_is_believed(event: Any) -> None:
     if event is not Asked:
         with pytest.raises(AttributeError, match="wight"):
             metric.handle_event(event(3))
+
+
+@pytest.mark.parametrize("event", [Derived, DataByHand, AttrDerived, AttrByHand])
+def test_what_a_constructor_adds_is_believed(event: Any) -> None:
+    """Fields are declared, and code of the user's may set more."""
+    metric = Sum[Any]("x", on=event, value="twice")
+    feed(metric, event(3))
+    assert dimensions(metric) == {"total": 6, "count": 1}
 
 
 def test_a_struct_of_msgspec_is_known() -> None:

@@ -86,7 +86,7 @@ def gauges() -> None:
 
 def up_and_down() -> None:
     """Either two events or a signed value."""
-    assert_type(UpDownCounter("open", up=Saved, down=Saved), UpDownCounter[Saved])
+    assert_type(UpDownCounter("open", up=Named, down=Saved), UpDownCounter[Named])
     assert_type(UpDownCounter[Saved | Loaded]("open", up=Loaded, down=Saved), UpDownCounter[Saved | Loaded])
     assert_type(UpDownCounter("level", on=Loaded, value="size"), UpDownCounter[Loaded])
     UpDownCounter("open", up=Saved)  # type: ignore[call-overload] # because nothing goes down

@@ -10,26 +10,34 @@ from typing import Any
 from mvx.common.metrics._event import MetricEvent
 from mvx.common.metrics._text import name_of
 
+_AFTER_THE_FIELDS = ("__post_init__", "__attrs_pre_init__", "__attrs_post_init__")
+"""What dataclasses, attrs and msgspec call, besides the constructor that they make."""
+
 
 def check_attribute(argument: str, path: str, events: Iterable[type[MetricEvent]]) -> None:
     """Check that every event of these classes has the attribute ``path``, as far as can be known.
 
-    Of a dotted path only the first name is checked.  A class whose ``__init__`` may set anything, and one
-    with a ``__getattr__``, cannot be known from outside: they are taken at the user's word.
+    Of a dotted path only the first name is checked.  A class with a constructor of the user's, which may set anything,
+    and one with a ``__getattr__`` cannot be known from outside: they are taken at the user's word.
 
     :raises ValueError: if a class has no such attribute, or has a method of that name
     """
     name = path.partition(".")[0]
     for event in events:
-        member = inspect.getattr_static(event, name, None)
-        if inspect.isfunction(member) or isinstance(member, (classmethod, staticmethod)):
+        if _is_method(event, name):
             msg = f"argument {argument!r}: {name_of(event)}.{name} is a method; pass a callable that calls it"
             raise ValueError(msg)
         names = _names_of(event)
         if name not in names and not _may_have_more(event):
-            known = ", ".join(sorted(known for known in names if not known.startswith("_"))) or "no attributes"
+            public = sorted(known for known in names if not known.startswith("_") and not _is_method(event, known))
+            known = ", ".join(public) or "no attributes"
             msg = f"argument {argument!r}: {name_of(event)} has no attribute {name!r}; it has {known}"
             raise ValueError(msg)
+
+
+def _is_method(event: type[Any], name: str) -> bool:
+    member = inspect.getattr_static(event, name, None)
+    return inspect.isfunction(member) or isinstance(member, (classmethod, staticmethod))
 
 
 def _names_of(event: type[Any]) -> set[str]:
@@ -51,12 +59,25 @@ def _may_have_more(event: type[Any]) -> bool:
         return True
     if not event.__dictoffset__:  # nothing but slots
         return False
-    # Instances have a __dict__: all is told only if no constructor is written by hand.
+    # Instances have a __dict__: all is told only if nobody but the declared fields is asked what to put into it.
     declared = any(_is_declared(base) for base in event.__mro__)
-    return not declared or any("__init__" in vars(base) and not _is_declared(base) for base in event.__mro__[:-1])
+    return not declared or any(_may_set_more(base) for base in event.__mro__[:-1])
 
 
 def _is_declared(base: type[Any]) -> bool:
-    """Whether the class's constructor was made from declared fields."""
+    """Whether the class declares the fields of its instances."""
     own = vars(base)
     return "__dataclass_fields__" in own or "__attrs_attrs__" in own or "__struct_fields__" in own
+
+
+def _may_set_more(base: type[Any]) -> bool:
+    """Whether code of the user's runs as an instance is made."""
+    own = vars(base)
+    if any(name in own for name in _AFTER_THE_FIELDS):
+        return True
+    if "__dataclass_params__" in own:
+        return not own["__dataclass_params__"].init
+    init = own.get("__init__")
+    if init is None or "__struct_fields__" in own:
+        return False
+    return not ("__attrs_attrs__" in own and init.__code__.co_filename.startswith("<attrs generated"))

@@ -130,12 +130,16 @@ def _resolve_tags(given: object, events: tuple[type[E], ...]) -> tuple[tuple[str
     if isinstance(given, Mapping):
         sources: dict[Any, Any] = dict(given)
     elif isinstance(given, Sequence):
+        for name in given:
+            if not isinstance(name, str):
+                hint = "a mapping gives a function its name"
+                raise TypeError(f"argument 'tags' must hold names of attributes, got {show(name)}; {hint}")
         sources = {name: name for name in given}
-        if len(sources) < len(given):
-            raise ValueError(f"argument 'tags' must not repeat a name, got {show(given)}")
     else:
         raise TypeError(f"argument 'tags' must be a sequence of names or a mapping, got {show(given)}")
     names = tuple(validation.identifier("tags", name) for name in sources)
+    if len(set(names)) < len(given):
+        raise ValueError(f"argument 'tags' must not repeat a name, got {show(given)}")
     getters = [getter("tags", source, events) for source in sources.values()]
     if len(getters) > 1 and all(isinstance(source, str) for source in sources.values()):
         return names, operator.attrgetter(*sources.values())  # one call in C for all of them

@@ -26,14 +26,26 @@ def checked_windows(argument: str, given: object, *, finest: float = math.inf) -
     """
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise TypeError(f"argument {argument!r} must be a sequence of seconds, got {show(given)}")
-    windows = tuple(seconds(argument, item) for item in given)
-    if not windows or min(windows) <= 0 or len({window_name(window) for window in windows}) < len(windows):
-        raise ValueError(f"argument {argument!r} must hold different numbers of seconds above zero, got {show(given)}")
+    windows = tuple(checked_window(argument, item) for item in given)
+    if not windows or len({window_name(window) for window in windows}) < len(windows):
+        raise ValueError(f"argument {argument!r} must hold different numbers of seconds, got {show(given)}")
     slot = min(min(windows) / SLOTS, finest)
     if not max(windows) / slot <= MAX_SLOTS:
         limit = f"windows of at most {MAX_SLOTS * slot:g} seconds beside the shortest"
         raise ValueError(f"argument {argument!r} must hold {limit}, got {show(given)}")
     return windows
+
+
+def checked_window(argument: str, given: object) -> float:
+    """Return the length of a window, in seconds.
+
+    :raises TypeError: if it is not a number
+    :raises ValueError: if it is not a finite one above zero
+    """
+    window = seconds(argument, given)
+    if not window:
+        raise ValueError(f"argument {argument!r} must be above zero seconds, got {show(given)}")
+    return window
 
 
 def window_name(window: float) -> str:

@@ -14,6 +14,7 @@ Values = Mapping[str, Any]
 
 _META = {"tags", "started"}
 _COUNTS = ("invalid", "overflowed", "expired")
+_NEEDED = {"name", "kind", "started", "series", *_COUNTS}
 
 
 class _Kind(NamedTuple):
@@ -60,15 +61,16 @@ def snapshot_delta(earlier: Mapping[str, Any] | None, later: Mapping[str, Any]) 
 
     :param earlier: a snapshot, also one that has been JSON meanwhile; None: all since the start
     :param later: one that was taken after it
+    :raises TypeError: if one is not a mapping
     :raises ValueError: if they are not two snapshots of one instrument: another name, kind, or buckets
     """
-    kind = _KINDS.get(later.get("kind", ""))
-    if kind is None:
-        raise ValueError(f"argument 'later' must be an instrument's snapshot, got {show(later)}")
+    _check("later", later)
+    kind = _KINDS[later["kind"]]
     if earlier is not None:
+        _check("earlier", earlier)
         for key in ("name", "kind"):
-            if earlier.get(key) != later[key]:
-                raise ValueError(f"argument 'earlier' must have the {key} {later[key]!r}, got {show(earlier.get(key))}")
+            if earlier[key] != later[key]:
+                raise ValueError(f"argument 'earlier' must have the {key} {later[key]!r}, got {show(earlier[key])}")
     before_all = None if earlier is None else _overall(earlier)
     after_all = _overall(later)
     anew = earlier is None or earlier["started"] != later["started"] or _fell(kind, before_all, after_all)
@@ -91,6 +93,14 @@ def snapshot_delta(earlier: Mapping[str, Any] | None, later: Mapping[str, Any]) 
         for key in _COUNTS:
             delta[key] = later[key] - earlier[key]
     return delta
+
+
+def _check(argument: str, snapshot: object) -> None:
+    wanted = f"argument {argument!r} must be an instrument's snapshot, got {show(snapshot)}"
+    if not isinstance(snapshot, Mapping):
+        raise TypeError(wanted)
+    if not snapshot.keys() >= _NEEDED or snapshot["kind"] not in list(_KINDS):
+        raise ValueError(wanted)
 
 
 def _overall(snapshot: Mapping[str, Any]) -> Values:

@@ -48,6 +48,7 @@ class Gauge(Instrument[E, GaugeState]):
     before the first value.  With tags, ``last`` is the last value of any series.
 
     :param value: an attribute's name, or a function of the event
+
     The other options are those of :class:`Counter`.
 
     :raises TypeError: if an argument is of the wrong type

@@ -7,7 +7,7 @@ from typing import Any
 
 from ._base import Instrument
 from ._options import MAX_SERIES, Clock, E, Events, Predicate, Tags, getter, monotonic, resolve
-from ._windows import Ring, SlottedState, Timeline, checked_windows
+from ._windows import Ring, SlottedState, Timeline, checked_window
 
 WINDOW = 60.0
 
@@ -112,7 +112,7 @@ class Ratio(Instrument[E, RatioState]):
             clock=clock,
         )
         self._is_hit = getter("hit", hit, options.events)
-        self._timeline = Timeline(options.clock, checked_windows("window", (window,)))
+        self._timeline = Timeline(options.clock, (checked_window("window", window),))
         super().__init__(options)
 
     def _new(self) -> RatioState:

@@ -35,6 +35,7 @@ class Sum(Instrument[E, SumState]):
     Dimensions: ``total``, an int as long as every value is one; ``count``, how many values.
 
     :param value: an attribute's name, or a function of the event
+
     The other options are those of :class:`Counter`.
 
     :raises TypeError: if an argument is of the wrong type

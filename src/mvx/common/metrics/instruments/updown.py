@@ -123,7 +123,10 @@ class UpDownCounter(Instrument[E, UpDownState]):
             if up is None or down is None:
                 raise TypeError("either arguments 'up' and 'down', or 'on' and 'value' must be given")
             self._down = event_classes("down", down)
-            on = event_classes("up", up) + self._down
+            rising = event_classes("up", up)
+            if all(issubclass(event, self._down) for event in rising):
+                raise ValueError(f"argument 'up' must name an event that 'down' does not mean as well, got {show(up)}")
+            on = rising + self._down
         elif up is not None or down is not None:
             raise TypeError("argument 'on' excludes 'up' and 'down'")
         elif value is None:
