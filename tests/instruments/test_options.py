@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import operator
+import pickle
+from collections.abc import Callable
 from dataclasses import InitVar, dataclass
 from typing import Any
 
@@ -176,6 +180,33 @@ def test_a_subclass_may_handle_events_in_its_own_way(kind: str) -> None:
     metric = Twice("x", **options)
     feed(metric, Attempt())
     assert dimensions(metric)[MANY[kind]] == 2
+
+
+# --- copies ------------------------------------------------------------------------------------
+
+
+def now() -> float:
+    """A clock that stands still, and can be pickled."""
+    return 1000.0
+
+
+@each_kind
+@pytest.mark.parametrize("tags", [(), ("backend",), {"backend": "backend", "good": operator.attrgetter("ok")}])
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda metric: pickle.loads(pickle.dumps(metric))])
+def test_a_copy_is_an_instrument_of_its_own(kind: str, tags: Any, way: Callable[[Any], Any]) -> None:
+    """It goes on from what was measured; what either measures then, the other does not see."""
+    metric = KINDS[kind](tags=tags, clock=now, **({"expire_after": 60} if tags else {}))
+    feed(metric, Attempt(), Attempt(backend="s3"))
+    copied = way(metric)
+    assert copied.snapshot() == metric.snapshot()
+    assert copied.event_types == metric.event_types
+    before = metric.snapshot()
+    feed(copied, Attempt(), Attempt(backend="tape"))
+    assert metric.snapshot() == before
+    feed(metric, Attempt(), Attempt(backend="tape"))
+    told = [[{**entry, "started": 0} for entry in shown.snapshot()["series"]] for shown in (metric, copied)]
+    assert told[0] == told[1]
+    assert dimensions(copied)[MANY[kind]] == 4
 
 
 # --- misuse ------------------------------------------------------------------------------------

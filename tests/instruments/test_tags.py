@@ -91,7 +91,7 @@ NORMALISED = [
     (10**5000, "an int of 16610 bits"),
     ("x" * MAX_LABEL, "x" * MAX_LABEL),
     ("x" * (MAX_LABEL + 1), "x" * (MAX_LABEL - 1) + "…"),
-    ("\ud800", "\ud800"),
+    ("a\ud800b", "a\\ud800b"),
 ]
 
 
@@ -105,7 +105,7 @@ def test_a_tag_value_becomes_a_label(value: object, label: object) -> None:
         (entry,) = metric.snapshot()["series"]
         assert entry["total"] == 3
         assert (entry["tags"]["backend"], type(entry["tags"]["backend"])) == (label, type(label))
-        json.dumps(metric.snapshot(), allow_nan=False)
+        json.dumps(metric.snapshot(), allow_nan=False, ensure_ascii=False).encode()
 
 
 def test_equal_values_of_different_kinds_are_different_labels() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, TypeVar, final
+from copy import deepcopy
+from typing import Any, ClassVar, Generic, Self, TypeVar, final
 
 from mvx.common.metrics._event import MetricEvent
 from mvx.common.metrics._log import emit
@@ -27,6 +28,9 @@ class Instrument(Metric, Generic[E, S]):
     has no lock and does not check the class again.  What a callable of the user's raises goes out to the
     recorder, whose FailurePolicy decides; the event then has changed nothing.  A snapshot may be
     read from another thread while no event is being handled, as a recorder does.
+
+    A copy is an instrument of its own, which goes on from what this one has measured; it can be pickled if the
+    functions among its options can.
     """
 
     kind: ClassVar[str]
@@ -41,10 +45,14 @@ class Instrument(Metric, Generic[E, S]):
         self._table: SeriesTable[S] | None = None
         if options.tags:
             self._table = SeriesTable(options, new=self._new, retire=self._retire)
-        record = self._untagged() if self._table is None else self._tagged(self._table.find)
-        self._record: Handler = _only(options.when, record)
-        # In the instance, where Metric has class attributes: the closure is called without a detour.
+        # In the instance, where Metric has a class attribute.
         vars(self)["event_types"] = options.events
+        self._arm()
+
+    def _arm(self) -> None:
+        """Make what handles events, and put it where it is called without a detour."""
+        record = self._untagged() if self._table is None else self._tagged(self._table.find)
+        self._record: Handler = _only(self._options.when, record)
         if type(self).handle_event is Instrument.handle_event:  # not if a subclass has ideas of its own
             vars(self)["handle_event"] = self._record
 
@@ -142,6 +150,21 @@ class Instrument(Metric, Generic[E, S]):
             snapshot["overflowed"] = table.overflowed
             snapshot["overall"] = overall
         return snapshot
+
+    # --- copies ----------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what handles events: it is about this very instrument."""
+        return {key: value for key, value in vars(self).items() if key not in {"_record", "handle_event"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on from what another instrument has measured."""
+        vars(self).update(state)
+        self._arm()
+
+    def __copy__(self) -> Self:
+        """Return an instrument of its own; a shallow copy would count into the series of this one."""
+        return deepcopy(self)
 
     def __repr__(self) -> str:
         """Name the kind and the instrument."""

@@ -6,6 +6,7 @@ import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from mvx.common.metrics import _validation as validation
@@ -145,4 +146,8 @@ def _resolve_tags(given: object, events: tuple[type[E], ...]) -> tuple[tuple[str
         return names, operator.attrgetter(*sources.values())  # one call in C for all of them
     if len(getters) == 1:
         return names, getters[0]
-    return names, lambda event: tuple([get(event) for get in getters])
+    return names, partial(_all_of, tuple(getters))
+
+
+def _all_of(getters: tuple[Callable[[E], Any], ...], event: E) -> tuple[Any, ...]:
+    return tuple([get(event) for get in getters])

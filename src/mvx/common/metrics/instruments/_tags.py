@@ -35,7 +35,8 @@ def label_of(value: object) -> Label:
 
     A str, an int, a bool and None stay what they are; an enum's member is its value if that is a str, and
     otherwise its name; a class is its qualified name; anything else is its ``str()``.  Text is cut after
-    :data:`MAX_LABEL` characters.  A bool is not an int here: ``True`` and ``1`` are two labels.
+    :data:`MAX_LABEL` characters, and what UTF-8 cannot encode, as in some names of files, is escaped.  A bool is not
+    an int here: ``True`` and ``1`` are two labels.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -52,6 +53,10 @@ def label_of(value: object) -> Label:
         text = name_of(value)
     else:
         text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= MAX_LABEL else text[: MAX_LABEL - 1] + "…"
 
 
@@ -98,6 +103,15 @@ class SeriesTable(Generic[S]):
         self.expired = 0
         """Series that have been taken out."""
         self.find: Callable[[MetricEvent], S] = self._finder()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What finds a series is about these very series, and raw values need not be fit for copying.
+        return {key: value for key, value in vars(self).items() if key not in {"find", "_known"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._known = {}
+        self.find = self._finder()
 
     def _finder(self) -> Callable[[Any], S]:
         """Return what finds an event's series: a closure, which costs half of what a method does."""
