@@ -71,11 +71,11 @@ def test_memory_does_not_grow_with_events(kind: str, effort: Effort, tally: Tall
             for event in events:
                 handle(event)
 
-    put(100 if many > 1_000_000 else 2)
     gc.collect()
     tracemalloc.start()
     try:
-        put(2)
+        # Until every slot of the windows is in use, and no count is so small that the interpreter shares its int.
+        put(effort(2, 1000))
         gc.collect()
         before = tracemalloc.get_traced_memory()[0]
         put(max(many // len(events), 3))
