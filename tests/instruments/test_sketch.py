@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mvx.common.metrics.instruments import Histogram, Summary
@@ -232,6 +232,8 @@ def rounded_part(metric: Any) -> dict[str, float]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tags", [(), ("backend",)], ids=["untagged", "tagged"])
 @given(st.tuples(events, events, events))
+@example(([], [Attempt(seconds=1.0)], [Attempt(seconds=1)]))
+@example(([], [Attempt(seconds=-0.0)], [Attempt(seconds=0)]))
 def test_merging_is_associative_and_commutative(
     kind: str, tags: tuple[str, ...], parts: tuple[list[Attempt], ...]
 ) -> None:

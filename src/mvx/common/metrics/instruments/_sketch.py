@@ -132,7 +132,7 @@ def quantiles(wanted: Iterable[float], count: int, low: float, high: float, part
     ranks = {q: int(q * (count - 1)) for q in wanted}
     if not count:
         return [None] * len(ranks)
-    found: dict[float, float | None] = {}
+    found: dict[float, float] = {}
     todo = sorted(ranks, key=ranks.__getitem__, reverse=True)
     seen = 0
     for sign, index, many in parts.ascending():
@@ -141,7 +141,8 @@ def quantiles(wanted: Iterable[float], count: int, low: float, high: float, part
             found[todo.pop()] = min(max(sign * middle_of(index), low), high)
         if not todo:
             break
-    return [found.get(q, high) for q in ranks]
+    # As floats, without a sign at zero: of equal numbers, as 1 and 1.0, the extremes are whichever came first.
+    return [float(found.get(q, high)) + 0.0 for q in ranks]
 
 
 class Parts:
