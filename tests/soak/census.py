@@ -82,6 +82,7 @@ def growth(before: Census, after: Census, rounds: int) -> Counter[str]:
     """
     few = max(min(rounds // 2, 20), rounds // 50)
     objects = after.objects - before.objects
+    del objects["traceback.FrameSummary"]  # asyncio's debug mode: dozens with each alarm that happens to be set
     grown = Counter({name: count for name, count in objects.items() if count > few})
     grown.update(after.others - before.others)
     if after.blocks - before.blocks > max(200, rounds // 2):
