@@ -14,8 +14,9 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.contenders import CONTENDERS
-from benchmarks.environments import EnvironmentFailedError
+from benchmarks.environments import ROOT, EnvironmentFailedError
 from benchmarks.processes import measured, tell, write
+from benchmarks.publishing import PAGE, RESULTS, renew
 
 ORDER = (
     "emit",
@@ -103,6 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, metavar="DIRECTORY", help="where to write JSON and charts (default: nowhere)"
     )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help=f"write them to {RESULTS.relative_to(ROOT)} and renew {PAGE.relative_to(ROOT)}",
+    )
     told = parser.parse_args(arguments)
     if told.rounds < 1:
         parser.error(f"argument --rounds: must be at least 1, got {told.rounds}")
@@ -112,9 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         medians = report.medians(found)
         if not told.quick:
             print(f"\nGoals\n{report.plain(report.goal_table(report.judged(medians)))}")
+        results = {"machine": machine(), "rounds": told.rounds, "questions": found}
         if told.output is not None:
-            results = {"machine": machine(), "rounds": told.rounds, "questions": found}
             write(results, "results.json", "charts", told.output)
+        if told.publish:
+            write(results, "results.json", "charts", RESULTS)
+            renew(PAGE, results)
     except (EnvironmentFailedError, RuntimeError) as exc:
         print(f"python -m benchmarks: {exc}", file=sys.stderr)
         return 1

@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environments import EnvironmentFailedError
+from benchmarks.environments import ROOT, EnvironmentFailedError
 from benchmarks.processes import measured, tell, write
+from benchmarks.publishing import RESULTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Point:
     backend: str = "asyncio"
     capacity: int = 10_000
     policy: str = "DROP"
-    linger: float = 0.01
+    linger: float = 0.05
     burst: int = 1
     """Events that are emitted one right after the other."""
     pause: float = 0.000_1
@@ -46,7 +47,7 @@ OVERLOAD = Point(capacity=1_000, burst=100, pause=0.002, bursts=1_000, work=0.00
 SWEEPS: dict[str, tuple[str, Sequence[Point]]] = {
     "linger": (
         "linger, seconds",
-        [replace(STEADY, linger=linger) for linger in (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)],
+        [replace(STEADY, linger=linger) for linger in (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)],
     ),
     "capacity": (
         "queue_max_size, events",
@@ -93,6 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, metavar="DIRECTORY", help="where to write JSON and charts (default: nowhere)"
     )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help=f"write them to {RESULTS.relative_to(ROOT)}, where docs/tuning.md shows them",
+    )
     told = parser.parse_args(arguments)
     if told.rounds < 1:
         parser.error(f"argument --rounds: must be at least 1, got {told.rounds}")
@@ -102,6 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         show(results)
         if told.output is not None:
             write(results, "tuning.json", "tuning_charts", told.output)
+        if told.publish:
+            write(results, "tuning.json", "tuning_charts", RESULTS)
     except (EnvironmentFailedError, RuntimeError) as exc:
         print(f"python -m benchmarks.tuning: {exc}", file=sys.stderr)
         return 1

@@ -105,7 +105,8 @@ def pair(name: str) -> Iterator[Pair]:
         recorder = runtime.create_recorder("hog", drain_timeout=0.1)
         hog = Hog(recorder)
         recorder.register_metric(hog)
-        neighbour = runtime.create_recorder("neighbour")
+        # Without a linger: else it would be looked at together with the hog, at set times.
+        neighbour = runtime.create_recorder("neighbour", linger=0.0)
         neighbour.register_metric(Neighbour(arrival))
 
         def saturate(work: Callable[[], bool]) -> None:

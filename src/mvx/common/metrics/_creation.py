@@ -90,6 +90,10 @@ class Creation:
             failure = recorder.start().wait().error
         except Exception as exc:
             failure = exc
+        except BaseException:  # Ctrl-C, say: nobody will know of the recorder
+            if recorder is not None:
+                recorder.stop()
+            raise
         self._end(recorder, failure)
 
     async def run(self) -> None:

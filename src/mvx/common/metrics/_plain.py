@@ -81,6 +81,8 @@ class PlainRun(Run):
 
     def turn(self) -> bool:
         """Work until there is nothing left to do, or the hub is tired; return whether there is more."""
+        if self._final is not None:
+            return False
         if self._context is None:
             try:
                 del self._right_to_begin
