@@ -153,6 +153,18 @@ def test_a_half_full_inbox_does_not_wait_for_the_round(
     until(lambda: metric.total == 7)
 
 
+def test_a_lost_ring_is_healed(runtime: MetricsRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception may hit a producer between its taking the token and its ringing: the heartbeat makes up for it."""
+    recorder = runtime.create_recorder("x")
+    recorder.register_metric(metric := Count())
+    hub = hub_of(runtime)
+    hub.nap.clear()  # what the producer did before the exception hit it
+    recorder.register_event(Tick())
+    assert not hub._calls
+    hub.call_soon(hub._heartbeat)
+    until(lambda: metric.total == 1 and hub.nap == [None])
+
+
 def test_rounds_take_no_more_than_their_share(runtime: MetricsRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     """The longer a look at everybody takes, the later comes the next."""
     hub = hub_of(runtime)

@@ -579,11 +579,13 @@ def test_an_event_that_turns_on_its_recorder_when_it_dies(
         for drain_timeout in (DEADLINE, 0.01):
             recorder = runtime.create_recorder("x", factory=Journal, drain_timeout=drain_timeout, linger=0)
             recorder.register_metric(Count())
-            recorder.changed = Gate(is_open=drain_timeout > 1)
+            recorder.changed = Gate()
             recorder.register_event(Tick())
             for _ in range(5):
                 told(lambda: recorder.register_event(Mortal(attack)), RecorderInvalidStateError)
             stop = recorder.stop()
+            if drain_timeout > 1:
+                recorder.changed.open()
             assert stop.wait(DEADLINE).success is (drain_timeout > 1)
             assert recorder.get_status() is RecorderState.STOPPED
             assert balanced(recorder.statistics())

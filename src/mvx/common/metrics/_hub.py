@@ -227,7 +227,7 @@ class LoopHub:
             if not self._wake_who_has_events():
                 self._round_at = math.inf
                 return
-            self.nap.clear()
+        self.nap.clear()
         self._round_at = self.loop.now() + max(ROUND, (time.monotonic() - began) / MAX_SHARE)
 
     def _wake_who_has_events(self) -> bool:
@@ -355,9 +355,11 @@ class LoopHub:
     def _heartbeat(self) -> None:
         for run in (*self._attached, *copied(self._roster)):
             run.heal()
-        # Whoever owed a post may have been interrupted.
+        # Whoever owed a post may have been interrupted, and whoever has taken the token.
         self._posted = False
         self._make_calls()
+        if not self.nap and self._round_at == math.inf:
+            self._look_round()
 
     def await_turn(self, worker: Worker) -> None:
         """Let ``worker`` have a turn when those before it have had theirs; for a hub that may block its loop."""
