@@ -158,6 +158,7 @@ def test_a_lost_ring_is_healed(runtime: MetricsRuntime, monkeypatch: pytest.Monk
     recorder = runtime.create_recorder("x")
     recorder.register_metric(metric := Count())
     hub = hub_of(runtime)
+    until(lambda: hub._beating and not hub._calls)
     hub.nap.clear()  # what the producer did before the exception hit it
     recorder.register_event(Tick())
     assert not hub._calls
