@@ -221,6 +221,9 @@ class ScriptedLoop:
             raise LoopGoneError
         self.ready.append(callback)
 
+    def go_on(self, callback: Callback) -> None:
+        self.post(callback)
+
     def is_current(self) -> bool:
         return self.stage.loops.get(self.stage.running) is self
 

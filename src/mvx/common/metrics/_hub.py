@@ -196,7 +196,8 @@ class LoopHub:
 
     def _begin(self) -> None:
         self._awake = True
-        if not (self.active or self._turns):
+        # Work in a callback ends with a rest, if not before; an actor's task goes on from one callback to the next.
+        if not self.active:
             self._rested_at = time.monotonic()
 
     def _make_calls(self) -> None:
@@ -213,10 +214,11 @@ class LoopHub:
     def _go_on(self) -> None:
         """See to it that what is left is done, behind what else the loop has to do."""
         if (self._calls or self._turns) and not self._posted:
+            self._posted = True
             try:
-                self._post()
+                self.loop.go_on(self._deliver)
             except LoopGoneError:
-                pass  # whoever waits for it finds that out
+                self._gone = True  # whoever waits for it finds that out
 
     def _look_round(self) -> None:
         """Wake those on the roster who have got events; if nobody has, sleep until rung for."""

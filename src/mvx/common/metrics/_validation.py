@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import secrets
+import os
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, TypeVar
@@ -35,7 +35,7 @@ def entity_id(value: object) -> str:
     :raises ValueError: if it is None
     :raises TypeError: if it is not a str
     """
-    return given("entity_id", value).strip() or secrets.token_hex(4)
+    return given("entity_id", value).strip() or os.urandom(4).hex()
 
 
 def text(argument: str, value: object) -> str:

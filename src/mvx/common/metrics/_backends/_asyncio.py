@@ -49,6 +49,14 @@ class AsyncioLoop:
         except RuntimeError as exc:
             raise LoopGoneError from exc
 
+    def go_on(self, callback: Callable[[], object]) -> None:
+        try:
+            self._loop.call_soon(callback, context=self._context)
+        except RecursionError:
+            raise
+        except RuntimeError as exc:
+            raise LoopGoneError from exc
+
     def is_current(self) -> bool:
         return _native_loop() is self._loop
 

@@ -35,6 +35,16 @@ class EventLoop(Protocol):
         """
         ...
 
+    def go_on(self, callback: Callable[[], object]) -> None:
+        """Run ``callback`` in the loop's next turn; only in a callback of the loop, and not in a signal handler.
+
+        Without the system calls of :meth:`post`: each gives the interpreter away, and it takes up to 5 ms to get it
+        back from a thread that is busy.
+
+        :raises LoopGoneError: if the loop has ended
+        """
+        ...
+
     def is_current(self) -> bool:
         """Whether the calling thread is the one that runs this loop now."""
         ...

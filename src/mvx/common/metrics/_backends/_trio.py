@@ -64,6 +64,7 @@ class TrioLoop:
         "_bell",
         "_calls",
         "_cancellations",
+        "_going_on",
         "_listening",
         "_scope",
         "_token",
@@ -77,6 +78,8 @@ class TrioLoop:
         self._cancellations = 0
         self._calls: deque[Callable[[], object]] = deque()
         self._listening = False
+        self._going_on = False
+        """Whether there is something to do in the next turn, without anybody having rung."""
         self._alarms: dict[Callable[[], object], float] = {}
         self._scope = trio.CancelScope()
 
@@ -99,7 +102,10 @@ class TrioLoop:
         try:
             while True:
                 with trio.CancelScope(deadline=self._next_alarm()) as self._scope:
-                    await self._bell.rung()
+                    if self._going_on:
+                        await trio.lowlevel.checkpoint()
+                    else:
+                        await self._bell.rung()
                 self._sound_alarms(trio.current_time())
                 self._make_calls()
         finally:
@@ -126,6 +132,7 @@ class TrioLoop:
         self._alarms.pop(callback, None)
 
     def _make_calls(self) -> None:
+        self._going_on = False
         # Those that are there: what they post comes behind whatever else the loop has to do.
         for _ in range(len(self._calls)):
             try:
@@ -133,6 +140,13 @@ class TrioLoop:
             except IndexError:
                 return
             call()
+
+    def go_on(self, callback: Callable[[], object]) -> None:
+        if not self._listening:
+            self._post_by_trio(callback)
+            return
+        self._calls.append(callback)
+        self._going_on = True
 
     def post(self, callback: Callable[[], object]) -> None:
         if not self._is_listening():
