@@ -81,9 +81,12 @@ def with_room_for(frames: int, call: Callable[[], T]) -> T:
 
 
 def sweep() -> Iterator[tuple[int, list[bool]]]:
-    """Yield every room from none, and a list for whether the call succeeded; end when it has done so for long."""
+    """Yield every room from none, and a list for whether the call succeeded; end when it has done so for long.
+
+    From less than none, which does not even reach the call: an emit may need next to nothing.
+    """
     running = 0
-    for frames in range(MOST):
+    for frames in range(-2, MOST):
         succeeded: list[bool] = []
         yield frames, succeeded
         running = running + 1 if succeeded[0] else 0
