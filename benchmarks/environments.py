@@ -24,7 +24,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "datadog": ("datadog==0.56.0",),
     "statsd": ("statsd==4.0.1",),
     "inboxes": ("culsans==0.11.0", "aiologic==0.17.1", "janus==2.0.0"),
-    "events": (".", "msgspec==0.22.0"),
+    "events": (".", "attrs==26.1.0", "msgspec==0.22.0"),
     "charts": ("matplotlib==3.11.2",),
 }
 """What is installed in each environment; a dot, with or without extras, is this checkout."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import anyio
-import attrs
 
 from mvx.common.metrics import Metric, MetricEvent, MetricsRecorder, MetricsRuntime, RecorderStatistics
 from mvx.common.metrics._hosting import BIRTH, Birth, GroupHome
@@ -228,7 +228,9 @@ def run_threads(*bodies: Callable[[], object]) -> None:
         raise errors[0]
 
 
-GROWING = tuple(field.name for field in attrs.fields(RecorderStatistics) if field.name not in ("pending", "capacity"))
+GROWING = tuple(
+    field.name for field in dataclasses.fields(RecorderStatistics) if field.name not in ("pending", "capacity")
+)
 """The statistics that never fall."""
 
 

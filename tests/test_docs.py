@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -25,7 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
 import mvx.common.metrics as package
@@ -401,7 +401,7 @@ def first_column(path: Path, heading: str) -> list[str]:
 def test_the_guide_explains_every_counter() -> None:
     """The table of counters has the fields of RecorderStatistics, in their order."""
     assert first_column(GUIDE, "### Where every event went") == [
-        field.name for field in attrs.fields(RecorderStatistics)
+        field.name for field in dataclasses.fields(RecorderStatistics)
     ]
 
 

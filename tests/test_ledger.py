@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import attrs
+import dataclasses
+
 import pytest
 
 from mvx.common.metrics import RecorderStatistics
@@ -16,15 +17,15 @@ def read(ledger: Ledger, waiting: int = 0) -> RecorderStatistics:
 def test_a_new_ledger_is_at_zero() -> None:
     """And so is one that begins anew, in a forked child, whatever it has counted."""
     ledger = Ledger()
-    nothing = {**dict.fromkeys(attrs.fields_dict(RecorderStatistics), 0), "capacity": 9}
-    assert attrs.asdict(read(ledger)) == nothing
+    nothing = {**dict.fromkeys([field.name for field in dataclasses.fields(RecorderStatistics)], 0), "capacity": 9}
+    assert dataclasses.asdict(read(ledger)) == nothing
     for counter in (ledger.dropped, ledger.rejected, ledger.evicted, ledger.metric_errors, ledger.hook_errors):
         counter.increment()
     ledger.processed = ledger.taken = ledger.unmatched = ledger.abandoned = 5
     ledger.high_water = ledger.full = ledger.losses_told = 5
     read(ledger, waiting=3)
     ledger.reset()
-    assert attrs.asdict(read(ledger)) == nothing
+    assert dataclasses.asdict(read(ledger)) == nothing
     assert (ledger.taken, ledger.full, ledger.losses_told) == (0, 0, 0)
 
 
@@ -37,7 +38,7 @@ def test_every_number_has_its_place() -> None:
         for _ in range(times):
             counter.increment()
     ledger.processed, ledger.taken, ledger.unmatched, ledger.abandoned = 60, 61, 7, 8
-    assert attrs.asdict(read(ledger, waiting=10)) == {
+    assert dataclasses.asdict(read(ledger, waiting=10)) == {
         "offered": 60 + 1 + 10 + 3 + 8 + 1 + 2,
         "accepted": 60 + 1 + 10 + 3 + 8,
         "processed": 60,

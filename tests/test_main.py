@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import importlib.metadata
 import io
@@ -15,7 +16,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
 from mvx.common.metrics import MetricsRuntimeStartupError, _demo
@@ -360,7 +360,7 @@ def test_an_error_of_the_library_is_told_in_one_line(
 def test_a_lost_event_is_a_failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The promise of the help is checked: status 1 if the numbers do not bear it out."""
     report = _demo.run(10)
-    lossy = attrs.evolve(report, statistics=attrs.evolve(report.statistics, processed=7, abandoned=3))
+    lossy = dataclasses.replace(report, statistics=dataclasses.replace(report.statistics, processed=7, abandoned=3))
     monkeypatch.setattr(_demo, "run", lambda *args, **options: lossy)
     assert main([]) == 1
     assert capsys.readouterr().out.endswith("3 events were lost\n")

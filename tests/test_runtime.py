@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import logging
 import sys
@@ -13,7 +14,6 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
-import attrs
 import pytest
 import sniffio
 
@@ -748,7 +748,7 @@ def test_an_on_starting_that_hangs_is_given_up(runtime: MetricsRuntime) -> None:
     supervisor, gate = supervisor_of(runtime), Gate()
     patient = supervisor.options
     # Short for this one creation only: on a busy machine the next may take its time.
-    supervisor.options = attrs.evolve(patient, startup_timeout=0.05)
+    supervisor.options = dataclasses.replace(patient, startup_timeout=0.05)
     with pytest.raises(MetricsRuntimeRecorderStartupError, match=r"startup_timeout of 0\.05 s") as caught:
         runtime.create_recorder("x", factory=gated(gate, "starting"))
     supervisor.options = patient

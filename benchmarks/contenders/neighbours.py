@@ -7,9 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
-
-import attrs
 
 from benchmarks.contenders.recorders import Saved, runtime_of
 from mvx.common.metrics import Metric, MetricEvent, MetricsRecorder
@@ -37,7 +36,7 @@ class Arrival:
         return self.at
 
 
-@attrs.frozen
+@dataclass(frozen=True, slots=True)
 class Pair:
     """A hog and its neighbour."""
 

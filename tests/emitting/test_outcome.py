@@ -13,7 +13,6 @@ import types
 from dataclasses import dataclass
 from typing import Any
 
-import attrs
 import pytest
 
 from mvx.common.metrics import MetricsEmitter, Outcome, OutcomeEvent, observe
@@ -136,7 +135,7 @@ def test_a_greenlet_that_is_killed_is_cancelled(monkeypatch: pytest.MonkeyPatch)
 def test_an_outcome_is_a_record() -> None:
     """Frozen, slotted, keyword-only, comparable, and it can be sent elsewhere."""
     outcome = Outcome(status="error", seconds=2.0, error=OSError)
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+    with pytest.raises(dataclasses.FrozenInstanceError):
         outcome.seconds = 3.0  # type: ignore[misc] # because it is frozen
     assert not hasattr(outcome, "__dict__")
     with pytest.raises(TypeError):

@@ -8,9 +8,9 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import attrs
 import trio
 
 from mvx.common.metrics import _exit, _fork, _hub
@@ -22,7 +22,7 @@ HALVES = 5
 FILES = Path("/proc/self/fd")
 
 
-@attrs.frozen(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Census:
     """The numbers of one moment."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import json
 import logging
 import os
@@ -13,8 +14,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
-
-import attrs
 
 import mvx.common.metrics
 from mvx.common.metrics import MetricsRecorder, MetricsRuntime, _exit, _supervisor
@@ -48,7 +47,7 @@ def report(what: str, **values: object) -> None:
 
 def report_statistics(what: str, recorder: MetricsRecorder, **more: object) -> None:
     """Report every number of the ledger."""
-    report(what, **attrs.asdict(recorder.statistics()), **more)
+    report(what, **dataclasses.asdict(recorder.statistics()), **more)
 
 
 def new_runtime(**options: Any) -> MetricsRuntime:

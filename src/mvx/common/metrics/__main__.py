@@ -10,9 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TextIO
-
-import attrs
 
 from . import _demo
 from ._runtime import BACKENDS
@@ -44,7 +43,7 @@ Tables are drawn with rich if that is installed and the output goes to a termina
 text elsewhere, and wherever NO_COLOR is set."""
 
 
-@attrs.frozen
+@dataclass(frozen=True, slots=True)
 class Section:
     """One table: a title, and rows of a label and a value."""
 
@@ -144,7 +143,7 @@ def _sections(report: _demo.Report) -> list[Section]:
         Section(f"snapshot of {name}", [(label, f"{value:,}") for label, value in snapshot["dimensions"].items()])
         for name, snapshot in report.snapshots.items()
     ]
-    statistics = [(label, f"{value:,}") for label, value in attrs.asdict(report.statistics).items()]
+    statistics = [(label, f"{value:,}") for label, value in asdict(report.statistics).items()]
     events = report.statistics.offered
     throughput = [
         ("saved and emitted, s", f"{report.emit_seconds:.3f}"),

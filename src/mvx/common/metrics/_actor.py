@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import anyio
-import attrs
 
 from ._dispatch import FailurePolicy, MetricSlot
 from ._event import MetricEvent
@@ -41,7 +41,7 @@ class MetricChangedHook(Protocol):
     def __call__(self, *, metric: Metric, event: MetricEvent) -> Awaitable[None]: ...
 
 
-@attrs.frozen(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Hooks:
     """The custom recorder's side of a run."""
 

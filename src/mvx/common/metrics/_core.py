@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import anyio
-import attrs
 
 from ._actor import ActorRun, Hooks
 from ._backends import LoopGoneError
@@ -53,7 +53,7 @@ ACTIVE = frozenset({RecorderState.STARTING, RecorderState.RUNNING, RecorderState
 """The states in which a run is under way."""
 
 
-@attrs.frozen(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RecorderOptions:
     """A recorder's settings, checked."""
 

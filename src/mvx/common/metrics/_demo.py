@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
-
-import attrs
 
 from ._event import MetricEvent
 from ._inbox import OverflowPolicy
@@ -23,7 +22,7 @@ REFUSED_EVERY = 20
 """One in so many documents is too long to be saved."""
 
 
-@attrs.frozen
+@dataclass(frozen=True, slots=True)
 class SaveTried(MetricEvent):
     """Somebody tried to save a document."""
 
@@ -95,7 +94,7 @@ class Documents:
             raise ValueError(msg)
 
 
-@attrs.frozen(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
     """What a run came to."""
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
-
-import attrs
 
 from ._event import MAX_KNOWN_CLASSES, MetricEvent
 from ._interrupt import forget_traceback, is_for_the_thread
@@ -54,7 +53,7 @@ class MetricSlot:
         return changed
 
 
-@attrs.frozen(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Route:
     """What to call for an event of one class."""
 
@@ -65,7 +64,7 @@ class _Route:
     """Whether any registered metric, quarantined ones included, wants the class."""
 
 
-@attrs.frozen(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Table:
     """The metrics of one moment, and for each event class seen since, the route to those that want it.
 
@@ -74,7 +73,7 @@ class _Table:
     """
 
     slots: tuple[MetricSlot, ...]
-    routes: dict[type, _Route] = attrs.field(factory=dict)
+    routes: dict[type, _Route] = field(default_factory=dict)
 
 
 class Dispatcher:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-import attrs
 from anyio.abc import TaskGroup
 
 from ._backends import LoopGoneError, running_loop
@@ -147,7 +147,7 @@ class GroupHome:
             self._hub.call_soon(spawn)
 
 
-@attrs.frozen(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Birth:
     """What a recorder made inside a runtime's factory takes from the runtime."""
 

@@ -61,11 +61,11 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NoReturn, Protocol
 
 import anyio
-import attrs
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ._copying import copied
@@ -90,7 +90,7 @@ class OverflowPolicy(StrEnum):
     """Let the emitting thread wait for room, up to ``block_timeout``: nothing is lost, production slows down."""
 
 
-@attrs.frozen(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InboxOptions:
     """The bounds of an inbox."""
 
@@ -101,10 +101,10 @@ class InboxOptions:
     """Seconds that ``OverflowPolicy.BLOCK`` lets a thread wait."""
     linger: float
     """Seconds between two drains while events keep coming."""
-    half: int = attrs.field(init=False)
+    half: int = field(init=False)
     """Half of the capacity."""
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         # Here and not where it is used: one object for all recorders, instead of one more to bring into the cache.
         object.__setattr__(self, "half", self.capacity // 2)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Any, Protocol
-
-import attrs
 
 from ._waiting import OneShot
 from .errors import RecorderError, RecorderWouldDeadlockError
@@ -42,7 +41,7 @@ class Reaction(Enum):
     """Fail with RecorderInvalidStateError."""
 
 
-@attrs.frozen(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Reactions:
     """One row of the state table: the reaction to each call, and the states that may follow."""
 
@@ -86,7 +85,7 @@ class RecorderOp(StrEnum):
     FLUSH = "FLUSH"
 
 
-@attrs.frozen(slots=True)
+@dataclass(frozen=True, slots=True)
 class RecorderOpResult:
     """How an operation ended."""
 

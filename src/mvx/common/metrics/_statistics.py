@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 
-import attrs
 
-
-@attrs.frozen(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RecorderStatistics:
     """What became of the events offered to one recorder, and how its metrics and hooks fared.
 

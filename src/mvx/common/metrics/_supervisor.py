@@ -6,11 +6,11 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import anyio
-import attrs
 
 from ._actor import MIN_STOPPED_HOOK_TIMEOUT
 from ._backends import LoopGoneError
@@ -67,7 +67,7 @@ class MetricsRuntimeState(StrEnum):
 _S = MetricsRuntimeState
 
 
-@attrs.frozen(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SupervisorOptions:
     """A runtime's settings, checked."""
 

@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import attrs
-
 from mvx.common.metrics._event import MetricEvent
 
 OutcomeStatus = Literal["ok", "error", "cancelled"]
 
 
-@attrs.frozen(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """How a block ended, and how long it took.
 
