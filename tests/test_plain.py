@@ -166,21 +166,24 @@ def test_a_lost_ring_is_healed(runtime: MetricsRuntime, monkeypatch: pytest.Monk
     until(lambda: metric.total == 1 and hub.nap == [None])
 
 
-def test_rounds_take_no_more_than_their_share(runtime: MetricsRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The longer a look at everybody takes, the later comes the next."""
+@pytest.mark.parametrize(("work", "pause"), [(0.0, 0.05), (0.002, 0.2), (10.0, 1.0)])
+def test_rounds_take_no_more_than_their_share(
+    runtime: MetricsRuntime, monkeypatch: pytest.MonkeyPatch, work: float, pause: float
+) -> None:
+    """The more work a look at everybody is, the later comes the next, but within a second."""
     hub = hub_of(runtime)
     monkeypatch.setattr(hub, "_wake_who_has_events", lambda: True)
-    clock = iter((0.0, 10.0))
+    clock = iter((0.0, work))
 
     class Clock:
-        monotonic = staticmethod(lambda: next(clock))
+        thread_time = staticmethod(lambda: next(clock))
 
     held = Held(hub)  # so that the hub's own steps do not use up the clock
     with monkeypatch.context() as patched:
         patched.setattr(hub_module, "time", Clock)
         patched.setattr(hub.loop.__class__, "now", lambda _: 100.0)
         hub._look_round()
-    assert hub._round_at == 100.0 + 10.0 / hub_module.MAX_SHARE
+    assert hub._round_at == pytest.approx(100.0 + pause)
     hub._round_at = float("inf")
     held.release.set()
 

@@ -52,7 +52,7 @@ class StageLock:
 @contextmanager
 def staged(stage: Stage, more: Replacements) -> Iterator[None]:
     """Put the stage's time and locks, and ``more``, in the place of the real ones."""
-    time = SimpleNamespace(monotonic=stage.monotonic, sleep=stage.sleep)
+    time = SimpleNamespace(monotonic=stage.monotonic, sleep=stage.sleep, thread_time=lambda: 0.0)
     locks = SimpleNamespace(
         Lock=lambda: StageLock(stage),
         RLock=lambda: StageLock(stage, reentrant=True),

@@ -32,6 +32,8 @@ ROUND = 0.05
 """Seconds between two looks at those on the roster, while any of them gets events; the default of ``linger``."""
 MAX_SHARE = 0.01
 """How much of the time may be spent looking; with thousands on the roster, a look comes the later."""
+MAX_PAUSE = HEARTBEAT
+"""Seconds between two looks at the most."""
 SLACK = 0.000_5
 """Seconds that something may be done early, because clocks of event loops are as coarse as that."""
 SLICE = 0.001
@@ -188,7 +190,8 @@ class LoopHub:
         self._begin()
         try:
             self._make_calls()
-            self._let_work()
+            if self._turns:
+                self._let_work()
         finally:
             self._awake = False
         self._set_alarm()
@@ -222,7 +225,8 @@ class LoopHub:
 
     def _look_round(self) -> None:
         """Wake those on the roster who have got events; if nobody has, sleep until rung for."""
-        began = time.monotonic()
+        # Its own work alone: for how long it was kept from that says nothing about what the next look will take.
+        began = time.thread_time()
         if not self._wake_who_has_events():
             self.nap[:] = [None]
             # Behind the write: whoever has found no token had put the event there before.
@@ -230,7 +234,8 @@ class LoopHub:
                 self._round_at = math.inf
                 return
         self.nap.clear()
-        self._round_at = self.loop.now() + max(ROUND, (time.monotonic() - began) / MAX_SHARE)
+        pause = (time.thread_time() - began) / MAX_SHARE
+        self._round_at = self.loop.now() + min(max(ROUND, pause), MAX_PAUSE)
 
     def _wake_who_has_events(self) -> bool:
         while True:
