@@ -343,7 +343,7 @@ MUTANTS = (
     ),
     Mutant(
         "look at the events before the requests",
-        ActorRun,
+        Run,
         "_look_in",
         "self._fetch_requests()\n    # Looked at after the requests: an event accepted before one of them is there by now.\n    if inbox.events:",
         "events = len(inbox.events)\n    self._fetch_requests()\n    if events:",

@@ -350,23 +350,8 @@ class ActorRun(Run):
         if self.inbox.line:
             self.inbox.line.grant()
 
-    def _look_in(self) -> None:
-        """Somebody rang: answer what can be answered without the task, else wake it; in the loop.
-
-        Between two passes, and before the first, no metric is at work and no event on its way.
-        """
-        inbox = self.inbox
-        if self._working or not inbox.requests:
-            inbox.wake()
-            return
-        self._fetch_requests()
-        # Looked at after the requests: an event accepted before one of them is there by now.
-        if inbox.events:
-            inbox.wake()
-            return
-        self._answer(len(self._owed))
-        if not (inbox.awake or inbox.lingering):
-            inbox.park()  # the ring may have been for an event, since evicted, too
+    def _in_a_pass(self) -> bool:
+        return self._working
 
     # --- the end ---------------------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ Snapshots = Mapping[str, Mapping[str, Any]]
 MAX_LOOKS = 100
 """How often a refused emitter looks whether the state that accepts its event gets an inbox that does, too."""
 
-ACTIVE = frozenset({RecorderState.STARTING, RecorderState.RUNNING, RecorderState.STOPPING})
+ACTIVE = (RecorderState.STARTING, RecorderState.RUNNING, RecorderState.STOPPING)
 """The states in which a run is under way."""
 
 
@@ -391,15 +391,11 @@ class RecorderCore(_Gate):
 
     def _ask_for_snapshots(self) -> _SnapshotRequest | None:
         """Ask the actor, or return None where no actor is at work that could change anything meanwhile."""
-        if self.state not in ACTIVE:
-            return None
-        try:
-            if not self.home.hub().loop.is_running():
-                return None
-        except LoopGoneError:
+        run = self._run
+        if run is None or run.state not in ACTIVE or not run.can_be_heard():
             return None
         request = _SnapshotRequest(self.dispatcher.snapshots)
-        return request if self.inbox.ask(request) else None
+        return request if run.inbox.ask(request) else None
 
     def _forget(self, request: _SnapshotRequest) -> None:
         """Nobody waits for ``request`` any more: a hook that hangs must not let such requests pile up."""

@@ -69,8 +69,8 @@ class PlainRun(Run):
 
     # --- in the loop -----------------------------------------------------------------------------
 
-    def _look_in(self) -> None:
-        self.inbox.wake()
+    def _in_a_pass(self) -> bool:
+        return bool(self._events or self._answers)
 
     def wake_up(self) -> None:
         """The hub has found events."""

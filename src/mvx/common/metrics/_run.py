@@ -155,8 +155,8 @@ class Run(ABC):
         ...
 
     @abstractmethod
-    def _look_in(self) -> None:
-        """Somebody rang: see to it that he gets what he wants; in the loop."""
+    def _in_a_pass(self) -> bool:
+        """Whether a metric may be at work, or an event on its way; in the loop."""
         ...
 
     def loop_ends(self) -> None:  # noqa: B027 — a task is told by its task group
@@ -193,6 +193,10 @@ class Run(ABC):
         except LoopGoneError:
             self.lose_loop()
 
+    def can_be_heard(self) -> bool:
+        """Whether somebody runs the loop, so that a request may be answered; from any thread."""
+        return self._hub.loop.is_running()
+
     def forget(self, request: Request) -> None:
         """Take back a request that nobody waits for any more, if it has not been answered; from any thread."""
         for place in (self.inbox.requests, self._owed):
@@ -223,6 +227,25 @@ class Run(ABC):
         for _ in range(count):
             if (request := self._take_owed()) is not None:
                 request.answer(None)
+
+    def _look_in(self) -> None:
+        """Somebody rang: answer what can be answered at once, else see to the rest; in the loop.
+
+        Between two passes, and before the first, no metric is at work and no event on its way.
+        """
+        inbox = self.inbox
+        if self._in_a_pass() or not inbox.requests:
+            inbox.wake()
+            return
+        self._fetch_requests()
+        # Looked at after the requests: an event accepted before one of them is there by now.
+        if inbox.events:
+            inbox.wake()
+            return
+        if not (inbox.nap or inbox.awake or inbox.lingering):
+            inbox.park()  # the ring may have been for an event, since evicted, too
+        # Last, so that whoever is woken finds the interpreter free.
+        self._answer(len(self._owed))
 
     def _note_high_water(self, pending: int) -> None:
         self._ledger.high_water = max(self._ledger.high_water, pending)

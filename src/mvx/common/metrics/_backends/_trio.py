@@ -151,7 +151,7 @@ class TrioLoop:
         self._going_on = True
 
     def post(self, callback: Callable[[], object]) -> None:
-        if not self._is_listening():
+        if not self._listening:
             self._post_by_trio(callback)
             return
         # Appended before the ring: the loop takes the rings first and the calls second.
