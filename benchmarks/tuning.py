@@ -27,7 +27,7 @@ class Point:
     backend: str = "asyncio"
     capacity: int = 10_000
     policy: str = "DROP"
-    linger: float = 0.05
+    linger: float = 0.1
     burst: int = 1
     """Events that are emitted one right after the other."""
     pause: float = 0.000_1

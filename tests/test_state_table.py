@@ -51,7 +51,8 @@ async def recorder_in(state: RecorderState, home: str) -> AsyncIterator[tuple[Jo
         elif state is S.CANCELLED:
             recorder.starting = gate = type(recorder.starting)()
             handle = recorder.start()
-            core_of(recorder).interrupt()
+            core = core_of(recorder)
+            core.home.hub().call_soon(core.interrupt)  # in its loop, which may be another thread's
             assert isinstance((await handle).error, RecorderDispatcherCancelledError)
         elif state is not S.VIRGIN:
             assert (await recorder.start()).success

@@ -28,8 +28,10 @@ from ._fork import never_finalise, reset_in_child
 from ._log import emit
 from ._waiting import HEARTBEAT
 
-ROUND = 0.05
+ROUND = 0.1
 """Seconds between two looks at those on the roster, while any of them gets events; the default of ``linger``."""
+QUIET_ROUNDS = 10
+"""How many rounds may find nothing before the hub sleeps and the next event has to wake it."""
 MAX_SHARE = 0.01
 """How much of the time may be spent looking; with thousands on the roster, a look comes the later."""
 MAX_PAUSE = HEARTBEAT
@@ -106,6 +108,9 @@ class LoopHub:
         self._alarm_at = math.inf
         self._beating = False
         self._round_at = math.inf
+        self.events_came = False
+        """Whether a worker has had events since the last round; for the workers to set."""
+        self._quiet_rounds = 0
         self._roster: dict[Worker, Sized] = {}
         """Those without a task, and where their events come in."""
         self.nap: list[None] = [None]
@@ -227,12 +232,18 @@ class LoopHub:
         """Wake those on the roster who have got events; if nobody has, sleep until rung for."""
         # Its own work alone: for how long it was kept from that says nothing about what the next look will take.
         began = time.thread_time()
-        if not self._wake_who_has_events():
+        if self._wake_who_has_events() or self.events_came:
+            self.events_came = False
+            self._quiet_rounds = 0
+        elif self._quiet_rounds < QUIET_ROUNDS:
+            self._quiet_rounds += 1
+        else:
             self.nap[:] = [None]
             # Behind the write: whoever has found no token had put the event there before.
             if not self._wake_who_has_events():
                 self._round_at = math.inf
                 return
+            self._quiet_rounds = 0
         self.nap.clear()
         pause = (time.thread_time() - began) / MAX_SHARE
         self._round_at = self.loop.now() + min(max(ROUND, pause), MAX_PAUSE)

@@ -126,6 +126,8 @@ class PlainRun(Run):
             self._fetch_requests()
             self._answers = len(self._owed)
             self._events = len(inbox.events)
+            if self._events:
+                self._hub.events_came = True
             self._note_high_water(self._events)
         self._drain()
         if not self._events:

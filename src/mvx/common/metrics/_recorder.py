@@ -95,10 +95,11 @@ class MetricsRecorder:
         :param drain_timeout: seconds that :meth:`stop` may go on processing, and that a snapshot waits;
             30 by default, None for no limit
         :param block_timeout: seconds that BLOCK lets a thread wait; 1 by default
-        :param linger: seconds between two drains while events keep coming, 0.05 by default: the first
+        :param linger: seconds between two drains while events keep coming, 0.1 by default: the first
             event after a pause is handled at once, those that follow in batches, which spares the
-            emitters from waking the loop; 0 turns it off.  In a runtime, recorders without hooks that
-            have the default look together, so an event may wait while another recorder gets some
+            emitters from waking the loop; 0 turns it off.  In a runtime, those of its recorders that have
+            no hooks and the default look together until none has got an event for a second, so that
+            a first event may wait, too
         :param quarantine_after: how many failures running set a metric aside under QUARANTINE; 5 by default
         :raises RecorderLoopUnavailableError: if no event loop runs in the calling thread, or in a sub-interpreter
         :raises TypeError: if an argument is of the wrong type
