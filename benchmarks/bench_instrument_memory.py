@@ -29,7 +29,7 @@ def measure(told: Settings) -> Figures:
         event_type = "saved"
 
     rng = random.Random(SEED)
-    events = [Saved(rng.lognormvariate(0, 4), rng.random() < 0.9) for _ in range(VALUES)]
+    events = [Saved(rng.lognormvariate(0, 4), rng.random() < 0.9) for _ in range(told.times(VALUES, FEW))]
     now = 0.0
     make = kinds(Saved, lambda: now)[told.contender]
     gc.collect()

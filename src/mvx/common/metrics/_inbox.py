@@ -201,7 +201,7 @@ class Inbox(_Entry):
 
         :param bell: called, from any thread, to get the sleeping consumer's attention; never raises
             and returns False if there is no consumer any more
-        :param known: the event classes checked so far, shared by the inboxes of one recorder
+        :param known: the event classes checked so far, shared by all inboxes of one home
         """
         self.options = options
         self.ledger = ledger
@@ -223,7 +223,7 @@ class Inbox(_Entry):
         """How many may wait before a producer must look closer: the hard limit; half of the room where the consumer is
         going to look at a set time; -1 if closed."""
         self.nap: Sequence[object] = UNATTENDED
-        """Not empty when the consumer will look for events only if told; written by the consumer alone."""
+        """Not empty when the consumer will look for events only if told; assigned by whoever acts for the consumer."""
         self.awake = False
         """Whether the consumer is working, or has been woken to."""
         self._events_came = False
