@@ -17,10 +17,10 @@ from mvx.common.metrics import (
     RecorderUnexpectedError,
 )
 from mvx.common.metrics._backends import EventLoop, LoopGoneError
-from mvx.common.metrics._hub import LoopHub, hub_of
+from mvx.common.metrics._hub import ROUND, LoopHub, hub_of
 from mvx.common.metrics._recorder import core_of
 from mvx.common.metrics._waiting import current_loop
-from tests.support import DEADLINE, Count, Tick, auntil, balanced
+from tests.support import DEADLINE, HOMES, Count, Journal, Plain, Tick, auntil, balanced, virgin
 
 
 def test_idle_recorders_share_one_wake_up(backend: dict[str, Any]) -> None:
@@ -130,6 +130,54 @@ async def test_linger_gathers_events_into_batches() -> None:
         assert recorder.statistics().processed == 1
         assert (await recorder.flush()).success  # does not wait for the linger to end
         assert recorder.statistics().processed == 1001
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("home", "kind"),
+    # Without hooks in a runtime there are rounds instead: see test_plain.py.
+    [
+        (home, kind)
+        for home in HOMES
+        for kind in (MetricsRecorder, Plain, Journal)
+        if (home, kind) != ("runtime", MetricsRecorder)
+    ],
+)
+async def test_by_default_a_recorder_lingers_for_one_round(
+    home: str, kind: type[MetricsRecorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event that comes during the linger waits for its end, and not for another; behind none there is no linger."""
+    asked: list[tuple[object, float]] = []
+
+    def look_later(_: LoopHub, sleeper: object, delay: float) -> bool:
+        asked.append((sleeper, delay))
+        return True
+
+    monkeypatch.setattr(LoopHub, "look_later", look_later)
+    async with virgin(home, kind, "x") as recorder:
+        recorder.register_metric(metric := Count())
+        recorder.register_event(Tick())
+        inbox, hub = core_of(recorder).inbox, core_of(recorder).home.hub()
+        for rounds in range(1, 4):
+            await auntil(lambda: len(asked) == rounds and inbox.lingering)
+            assert metric.total == rounds
+            recorder.register_event(Tick())
+            await turns_of(hub)
+            assert (metric.total, inbox.lingering) == (rounds, True)
+            hub.call_soon(inbox.look)
+        await auntil(lambda: len(asked) == 4 and inbox.lingering)
+        assert metric.total == 4
+        hub.call_soon(inbox.look)
+        await auntil(lambda: inbox.idle)
+        assert asked == [(inbox, ROUND)] * 4
+
+
+async def turns_of(hub: LoopHub) -> None:
+    """Wait until the hub's loop, which may be another thread's, has come round a few times."""
+    for _ in range(5):
+        come_round = threading.Event()
+        hub.call_soon(come_round.set)
+        await auntil(come_round.is_set)
 
 
 @pytest.mark.anyio

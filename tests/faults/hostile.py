@@ -37,6 +37,7 @@ from mvx.common.metrics import (
 )
 from mvx.common.metrics._backends import LoopGoneError
 from mvx.common.metrics._log import logger
+from mvx.common.metrics._recorder import core_of
 from tests.conftest import BACKENDS, Effort
 from tests.support import DEADLINE, HOMES, Count, Tick, balanced
 
@@ -397,6 +398,30 @@ KINDS: tuple[type[Afflicted], ...] = (Afflicted, Unhooked)
 """With and without ``_on_metric_changed``: two paths through the dispatcher."""
 
 
+@contextmanager
+def held_up(recorder: MetricsRecorder) -> Iterator[None]:
+    """Keep the recorder's event loop from every further step: what is emitted meanwhile is handled afterwards.
+
+    The block must not suspend itself: where the loop is that of the caller, it is the block that holds it up.
+    """
+    home = core_of(recorder).home
+    if home.on_own_loop():
+        yield
+        return
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        release.wait(DEADLINE)
+
+    home.hub().call_soon(hold)
+    assert held.wait(DEADLINE)
+    try:
+        yield
+    finally:
+        release.set()
+
+
 # --- the stage -----------------------------------------------------------------------------------
 
 
@@ -567,15 +592,19 @@ class Theatre:
         """Return all of them, or in the short profile one half on asyncio and the other on trio."""
         return of if self.long else of[self.backend == "trio" :: 2]
 
-    def show(self, home: str, scene: Callable[[Stage], Awaitable[None]], **options: Any) -> int:
+    def show(
+        self, home: str, scene: Callable[[Stage], Awaitable[None]], *, linger: float | None = None, **options: Any
+    ) -> int:
         """Run ``scene`` in a thread and a loop of its own; return how many trials it held.
 
         The neighbour lives to the end and stops well.  In a runtime so does the runtime, to which
         ``options`` are given.
+
+        :param linger: the neighbour's, in seconds; the default is that of every recorder
         """
 
         async def main() -> None:
-            async with self._stage(home, options) as stage:
+            async with self._stage(home, linger, options) as stage:
                 await stage.neighbour_is_well()
                 await scene(stage)
                 stage.verdict()
@@ -586,14 +615,14 @@ class Theatre:
         return tried[0]
 
     @asynccontextmanager
-    async def _stage(self, home: str, options: dict[str, Any]) -> AsyncIterator[Stage]:
+    async def _stage(self, home: str, linger: float | None, options: dict[str, Any]) -> AsyncIterator[Stage]:
         if home == "runtime":
             async with MetricsRuntime(namespace="t", **self.keywords, **options) as runtime:
-                stage = Stage(home, runtime, await runtime.acreate_recorder("neighbour", linger=0.0))
+                stage = Stage(home, runtime, await runtime.acreate_recorder("neighbour", linger=linger))
                 async with self._neighbour(stage):
                     yield stage
             return
-        recorder = MetricsRecorder("neighbour", linger=0.0)
+        recorder = MetricsRecorder("neighbour", linger=linger)
         if home == "group":
             async with recorder:
                 stage = Stage(home, None, recorder)

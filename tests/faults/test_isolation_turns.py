@@ -18,7 +18,6 @@ import pytest
 from mvx.common.metrics import Metric, MetricEvent, MetricsRecorder, OverflowPolicy
 from mvx.common.metrics import _hub as hub
 from mvx.common.metrics._hub import SLICE
-from mvx.common.metrics._recorder import core_of
 from mvx.common.metrics._run import MAX_BATCH
 from tests.conftest import Effort, Tally
 from tests.faults.hostile import Stage, Theatre, every_home, theatre_for
@@ -140,7 +139,6 @@ def test_a_neighbour_gets_its_turn_among_slow_events(
     events = 2000 if theatre.long else 100
 
     async def scene(stage: Stage) -> None:
-        await lively(stage)
         for cost in (MEDIUM, SLOW, GLACIAL) if theatre.long else (MEDIUM, GLACIAL):
             with stage.trial(cost):
                 await try_at(stage, cost)
@@ -157,7 +155,7 @@ def test_a_neighbour_gets_its_turn_among_slow_events(
 
         assert (await stage.play(kind, act, linger=0)).spoilt is None
 
-    tally("neighbours of a busy recorder", theatre.show(home, scene))
+    tally("neighbours of a busy recorder", theatre.show(home, scene, linger=0))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -179,10 +177,9 @@ def test_a_neighbour_gets_its_turn_when_events_become_slow(
             # The first may have met the batch in which it happened; from then on a turn is an event.
             assert max(slow[-50:]) <= TURNS
 
-        await lively(stage)
         assert (await stage.play(kind, act, linger=0)).spoilt is None
 
-    theatre.show(home, scene)
+    theatre.show(home, scene, linger=0)
 
 
 @pytest.mark.parametrize("hogs", [3])
@@ -191,7 +188,6 @@ def test_several_busy_recorders_share_the_loop(theatre: Theatre, home: str, cloc
     handled: list[int] = []
 
     async def scene(stage: Stage) -> None:
-        await lively(stage)
         hog_metrics = [Hog(clock, lambda _: SLOW) for _ in range(hogs)]
         for number, hog in enumerate(hog_metrics):
             hog.disturb = lambda number=number: handled.append(number)  # type: ignore[misc] # bound now
@@ -219,7 +215,7 @@ def test_several_busy_recorders_share_the_loop(theatre: Theatre, home: str, cloc
         recorders: list[MetricsRecorder] = []
         await nest(hog_metrics)
 
-    theatre.show(home, scene)
+    theatre.show(home, scene, linger=0)
     # Between two events of one hog, while all have some, none of the others has more than a few.
     busy = handled[: 100 * hogs // 2]
     for number in range(hogs):
@@ -250,15 +246,15 @@ def test_a_neighbour_gets_its_turn_beside_endless_feedback(
             recorder.register_event(Tick())
             await auntil(lambda: len(probe.delays) >= 10)
             await auntil(lambda: recorder.statistics().pending == 0)
+            await auntil(lambda: probe.emitted_at is None)
             assert max(probe.delays) <= TURNS * most_in_a_turn(MEDIUM)
 
-        await lively(stage)
         part = await stage.play(
             kind, act, linger=0, queue_max_size=16, queue_overflow_policy=OverflowPolicy.DROP_OLDEST
         )
         assert part.spoilt is None
 
-    theatre.show(home, scene)
+    theatre.show(home, scene, linger=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -332,18 +328,23 @@ def test_a_runtime_answers_while_a_recorder_is_busy(theatre: Theatre, clock: Clo
 def test_a_lingering_neighbour_is_looked_at_while_another_is_busy(
     theatre: Theatre, home: str, clock: Clock, kind: type[MetricsRecorder]
 ) -> None:
-    """The end of a linger is not put off by a backlog either."""
-    events = 5000
+    """The end of a linger, or the next round, is not put off by a backlog either: not by one that never ends."""
 
     async def scene(stage: Stage) -> None:
         async def act(recorder: MetricsRecorder) -> None:
             hog = Hog(clock, lambda _: SLOW)
             recorder.register_metric(hog)
             probe = Probe(stage.neighbour, hog, every=1)
-            for n in range(events):
+
+            def feed() -> None:
+                probe.disturb()
+                if len(probe.delays) < 3:
+                    recorder.register_event(Tick())
+
+            hog.disturb = feed
+            for n in range(100):
                 recorder.register_event(Tick(n))
-            await auntil(lambda: len(probe.delays) >= 2)
-            assert hog.total < events
+            await auntil(lambda: len(probe.delays) >= 3)
             hog.cost = lambda _: 0.0
             assert (await recorder.flush()).success
             await auntil(lambda: probe.emitted_at is None)
@@ -351,9 +352,3 @@ def test_a_lingering_neighbour_is_looked_at_while_another_is_busy(
         assert (await stage.play(kind, act)).spoilt is None
 
     theatre.show(home, scene)
-
-
-async def lively(stage: Stage) -> None:
-    """Have the neighbour handle each event at once."""
-    object.__setattr__(core_of(stage.neighbour).options.inbox, "linger", 0)
-    await stage.neighbour_is_well()
