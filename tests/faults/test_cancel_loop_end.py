@@ -18,8 +18,6 @@ from tests.faults.checkpoints import ACTOR, BY_CLOSING, Means, Strike, Sweep, Vi
 from tests.faults.trial import CONTRARY, LASTING, Trial
 from tests.support import DEADLINE
 
-OWN_LOOP_TASKS = [ACTOR]
-
 
 async def live(trial: Trial) -> None:
     """A life that nobody ends; the last event is emitted when everything else is done."""
@@ -94,8 +92,8 @@ def test_the_loop_ends_while_its_user_waits(life: Life, arena: Arena, tally: Tal
 def test_the_loop_ends_while_a_task_of_the_library_waits(
     life: Life, arena: Arena, tally: Tally, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Likewise, at each suspension of the actor and of the hub's clock; their clean-up is let run to its end."""
-    uses = [driving(monkeypatch, *which) for which in OWN_LOOP_TASKS]
+    """Likewise, at each suspension of the actor, whose clean-up is let run to its end."""
+    use = driving(monkeypatch, *ACTOR)
     scope = anyio.CancelScope
 
     def leave(_: Victim) -> None:
@@ -105,8 +103,7 @@ def test_the_loop_ends_while_a_task_of_the_library_waits(
     sweep = Sweep(Means("at a suspension of the recorder's tasks", leave))
     for temper in arena.tempers("suspends", *CONTRARY):
         for strike in sweep:
-            for use in uses:
-                use(strike)
+            use(strike)
             made: list[Trial] = []
 
             async def main(temper: str = temper, made: list[Trial] = made) -> None:
@@ -134,7 +131,7 @@ def test_a_loop_is_closed_without_its_tasks_being_cancelled(
     who: str, found_by: str, arena: Arena, tally: Tally, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody can run _on_stopped() any more, but everything is accounted for and answered as soon as anybody looks."""
-    uses = [driving(monkeypatch, *which) for which in OWN_LOOP_TASKS]
+    use = driving(monkeypatch, *ACTOR)
     sweep = Sweep(Means("at any suspension", lambda _: asyncio.get_running_loop().stop()))
     for strike in sweep:
         loop = arena.new_loop()
@@ -147,8 +144,7 @@ def test_a_loop_is_closed_without_its_tasks_being_cancelled(
             await (strike.drive(live_and_stop(trial)) if who == "user" else live_and_stop(trial))
 
         if who == "recorder":
-            for use in uses:
-                use(strike)
+            use(strike)
         with telling(strike):
             task = loop.create_task(main())
             try:

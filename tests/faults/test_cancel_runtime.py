@@ -250,7 +250,7 @@ async def test_the_runtimes_surroundings_are_cancelled(
 
 @ASYNCIO
 async def test_any_task_of_a_runtime_is_cancelled(arena: Arena, tally: Tally) -> None:
-    """Be it a creation, an actor, the clock or the shutdown: everything is accounted for, and the thread ends."""
+    """Be it a creation, an actor or the shutdown: everything is accounted for, and the thread ends."""
     strike: Strike | None = None
 
     def loop_factory() -> asyncio.AbstractEventLoop:
