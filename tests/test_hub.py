@@ -169,6 +169,9 @@ async def test_by_default_a_recorder_lingers_for_one_round(
         assert metric.total == 4
         hub.call_soon(inbox.look)
         await auntil(lambda: inbox.idle)
+        hub.call_soon(inbox.wake)  # for nothing
+        await turns_of(hub)
+        await auntil(lambda: inbox.idle)
         assert asked == [(inbox, ROUND)] * 4
 
 

@@ -7,6 +7,7 @@ asyncio does either without a task.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -157,6 +158,44 @@ def test_the_listener_is_cancelled(home: str, arena: Arena, tally: Tally, monkey
             run(arena, main)
             assert library_threads() == []
     sweep.record(tally, "tasks that listen cancelled", at_least=10)
+
+
+def test_a_call_that_comes_as_the_listener_ends(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has seen it listen, and queues a call when it has looked for the last time, has the call made all the same."""
+    listen = _backend.TrioLoop._listen
+    scopes: list[anyio.CancelScope] = []
+    made: list[str] = []
+
+    async def listen_in_scope(loop: Any) -> None:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await listen(loop)
+
+    async def main() -> None:
+        hub = hub_of(current_loop())
+        await come_round(hub)
+        loop: Any = hub.loop
+        at_the_gate, ended = threading.Event(), threading.Event()
+
+        class HeldUp(deque[Callable[[], object]]):
+            def append(self, call: Callable[[], object]) -> None:
+                at_the_gate.set()
+                assert ended.wait(DEADLINE)
+                super().append(call)
+
+        loop._calls = HeldUp()
+        with anyio.fail_after(DEADLINE):
+            async with anyio.create_task_group() as group:
+                group.start_soon(anyio.to_thread.run_sync, loop.post, lambda: made.append("call"))
+                await auntil(at_the_gate.is_set)
+                scopes[0].cancel()
+                await auntil(lambda: not loop._listening)
+                ended.set()
+            await auntil(lambda: made)
+
+    monkeypatch.setattr(_backend.TrioLoop, "_listen", listen_in_scope)
+    run(arena, main)
+    assert made == ["call"]
 
 
 @pytest.mark.parametrize("home", ["loop", "block"])
