@@ -433,7 +433,9 @@ def test_the_end_of_the_runtimes_loop_does_not_wait_for_ever(backend: dict[str, 
     until(lambda: metric.total == 1 and inbox.lingering)  # so that nothing is done with the others before the end
     for n in range(100):
         recorder.register_event(Tick(n))
+    held = Held(hub)  # else the loop might have ended before it has been told to
     cancel_tasks(runtime)
+    held.release.set()
     until(lambda: runtime.get_status() is MetricsRuntimeState.FAILURE)
     assert recorder.get_status() is RecorderState.CANCELLED
     error = core_of(recorder).error
