@@ -106,7 +106,7 @@ async def test_a_block_and_its_actor_are_cancelled_together(
     async with arena.place("loop") as spot:
         for outer in arena.sweep():
             inner = Strike(outer.means, 0)
-            for inner_at in range(1, 30 if arena.long else 8, 2 if arena.long else 3):
+            for inner_at in range(1, 40 if arena.long else 8, 1 if arena.long else 3):
                 inner = Strike(outer.means, inner_at)
                 again = Strike(outer.means, outer.at)
                 use(inner)
