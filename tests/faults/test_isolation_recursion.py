@@ -525,7 +525,7 @@ def test_a_metric_that_calls_with_next_to_no_stack_left(theatre: Theatre, home: 
 
     async def scene(stage: Any) -> None:
         nonlocal tried
-        for frames in range(0, 60, 1 if theatre.long else 9):
+        for frames in range(0, 60, 1 if theatre.long else 7):
 
             async def act(recorder: Journal) -> None:
                 calls: dict[str, Callable[[], object]] = {

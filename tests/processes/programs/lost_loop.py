@@ -22,7 +22,7 @@ from tests.support import Tick
 
 N = 10
 LINGER = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
-LOOPS = 8
+LOOPS = 20
 CAPACITY = 4
 BLOCK_TIMEOUT = 0.2
 """Seconds."""
