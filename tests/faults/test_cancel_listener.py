@@ -69,7 +69,8 @@ KINDS: tuple[tuple[type[Trial], float | None], ...] = (
 @pytest.fixture(autouse=True)
 def one_round_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind its first event a recorder on the roster lingers as long as the others."""
-    monkeypatch.setattr(hub_module, "ROUND", LONG)
+    for pause in ("ROUND", "MAX_PAUSE", "HEARTBEAT"):
+        monkeypatch.setattr(hub_module, pause, LONG)
 
 
 def at_rest(trial: Trial) -> bool:
