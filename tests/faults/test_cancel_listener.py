@@ -133,7 +133,7 @@ def run(arena: Arena, main: Callable[[], Awaitable[None]]) -> None:
     in_thread(lambda: anyio.run(main, **arena.keywords))
 
 
-@pytest.mark.parametrize("home", ["loop", "group"])
+@pytest.mark.parametrize("home", ["loop", "group", "runtime"])
 def test_the_listener_is_cancelled(home: str, arena: Arena, tally: Tally, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who lingers is looked at there and then; from then on there is no linger and no heartbeat, and nothing is missed."""
     use = driving(monkeypatch, *LISTENER)
