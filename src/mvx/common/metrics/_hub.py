@@ -199,7 +199,7 @@ class LoopHub:
                 self._let_work()
         finally:
             self._awake = False
-        self._set_alarm()
+        self._keep_time()
         self._go_on()
 
     def _begin(self) -> None:
@@ -350,12 +350,16 @@ class LoopHub:
             self._let_work()
         finally:
             self._awake = False
-        if not self._set_alarm():  # the loop is about to end
+        self._keep_time()
+        self._go_on()
+
+    def _keep_time(self) -> None:
+        """Set the alarm; where the loop takes none any more, look at everybody now, and let nobody count on a look."""
+        if not self._set_alarm():
             overdue, self._wanted, self._sleepers, self._due = self._wanted, {}, {}, []
             for sleeper in overdue:
                 sleeper.look()
             self._end_rounds()
-        self._go_on()
 
     def _beat(self) -> None:
         self._begin()
@@ -367,7 +371,7 @@ class LoopHub:
         self._beating = False
         if self._attached or self._roster:
             self._start_heartbeat()
-        self._set_alarm()
+        self._keep_time()
         self._go_on()
 
     def _heartbeat(self) -> None:

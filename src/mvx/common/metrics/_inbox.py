@@ -223,7 +223,8 @@ class Inbox(_Entry):
         """How many may wait before a producer must look closer: the hard limit; half of the room where the consumer is
         going to look at a set time; -1 if closed."""
         self.nap: Sequence[object] = UNATTENDED
-        """Not empty when the consumer will look for events only if told; assigned by whoever acts for the consumer."""
+        """Not empty when the consumer will look for events only if told; assigned by whoever acts for the consumer,
+        while producers only take the token out of it."""
         self.awake = False
         """Whether the consumer is working, or has been woken to."""
         self._events_came = False
@@ -477,10 +478,12 @@ class Inbox(_Entry):
         :param rouse: called in its loop, to wake it
         :param roster: looks for events by itself or, if it sleeps, when it is told
         """
-        self._rouse = rouse
         self._roster = roster
         self._bell = bell
         self._lie_down()
+        # Behind the nap: from now on the consumer may work, and come to its seal.  Whoever launches it looks after
+        # what has rung in vain meanwhile.
+        self._rouse = rouse
 
     def _lie_down(self) -> None:
         """Rest until told; the caller looks for events behind this."""
