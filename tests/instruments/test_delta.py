@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mvx.common.metrics.instruments import Counter, Gauge, Histogram, Summary, snapshot_delta
@@ -192,6 +192,21 @@ def test_the_delta_of_a_summary_describes_what_came_between(before: list[float],
     assert shown["mean"] == pytest.approx(statistics.fmean(after), abs=1e-9 * scale)
     # The square root of what rounding leaves of the difference of two large numbers.
     assert shown["deviation"] == pytest.approx(statistics.pstdev(after), abs=1e-5 * scale)
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5), values)
+@example([1.7e308], [1.7e308])
+@example([1.7e308], [1.0])
+@example([-1.0], [1.0])
+def test_the_extremes_of_a_delta_do_not_contradict_each_other(before: list[float], after: list[float]) -> None:
+    """One may be exact and the other a guess: the least is never above the most, and both lie within what came."""
+    metric = Summary("x", on=Attempt, value="seconds")
+    feed(metric, *map(Attempt, before))
+    earlier = metric.snapshot()
+    feed(metric, *map(Attempt, after))
+    later = metric.snapshot()["dimensions"]
+    shown = snapshot_delta(earlier, metric.snapshot())["dimensions"]
+    assert later["min"] <= shown["min"] <= shown["p50"] <= shown["p99"] <= shown["max"] <= later["max"]
 
 
 @pytest.mark.parametrize("bounds", [(-10.0, 0.0, 10.0), None], ids=["explicit", "exponential"])

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvx.common.metrics.instruments import Counter, Gauge, Histogram, Ratio, Sum, Summary, UpDownCounter
+from mvx.common.metrics.instruments import Counter, Gauge, Histogram, Ratio, Sum, Summary, UpDownCounter, snapshot_delta
 from tests.instruments.events import KINDS, MEASURING, Attempt, Begun, Clock, Ended, dimensions, feed
 
 each_measuring = pytest.mark.parametrize("kind", MEASURING)
@@ -119,6 +119,19 @@ def test_the_largest_numbers_leave_json_behind(kind: str) -> None:
     feed(metric, *attempts([LARGE, -LARGE, LARGE, LARGE, int(LARGE), -LARGE, 5e-324, -5e-324, 0.0]))
     shown = json.dumps(metric.snapshot(), allow_nan=False)
     assert json.loads(shown)["name"] == "x"
+
+
+@each_measuring
+@given(st.lists(st.sampled_from([LARGE, -LARGE, 1e308, 5e-324, -1.0, 0]), min_size=1, max_size=4), st.booleans())
+def test_the_largest_numbers_leave_a_snapshot_whole_after_each(kind: str, values: list[float], tagged: bool) -> None:
+    """Also where they lie further apart than a float can say, and there is no deviation to tell."""
+    metric = KINDS[kind](tags=("backend",) if tagged else ())
+    earlier = None
+    for event in attempts(values):
+        feed(metric, event)
+        later = metric.snapshot()
+        json.dumps([later, snapshot_delta(earlier, later)], allow_nan=False)
+        earlier = later
 
 
 # --- counter, sum, gauge -----------------------------------------------------------------------

@@ -106,9 +106,11 @@ class Moments(Extent):
     def values(self) -> dict[str, Any]:
         """Return all as JSON values."""
         some = self.count > 0
+        # Of numbers further apart than a float can say, the distances are infinite, and the spread is anything.
+        known = some and self.spread >= 0
         return super().values() | {
             "mean": finite(self.mean) if some else None,
-            "deviation": finite(math.sqrt(self.spread / self.count)) if some else None,
+            "deviation": finite(math.sqrt(self.spread / self.count)) if known else None,
         }
 
     def read(self, values: Mapping[str, Any]) -> None:

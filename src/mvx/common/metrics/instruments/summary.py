@@ -71,8 +71,11 @@ class SummaryState(Moments):
         self.parts.take_away(other.parts)
         ends = self.parts.ends()
         if ends is not None:
-            self.low = max(ends[0], low) if math.isnan(self.low) else self.low
-            self.high = min(ends[1], high) if math.isnan(self.high) else self.high
+            # A guess is within all that there was, and not on the wrong side of the other one.
+            if math.isnan(self.low):
+                self.low = min(max(ends[0], low), high)
+            if math.isnan(self.high):
+                self.high = max(min(ends[1], high), self.low)
 
     def values(self) -> dict[str, Any]:
         """Return moments, quantiles and the sketch."""
