@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from decimal import Decimal
-from enum import Enum, IntEnum, StrEnum, auto
+from enum import Enum, Flag, IntEnum, IntFlag, StrEnum, auto
 from pathlib import PurePosixPath
 from types import SimpleNamespace
 from typing import Any
@@ -40,6 +40,38 @@ class Level(IntEnum):
     ONE = 1
 
 
+class Told(Enum):
+    """Its values are texts of somebody's own."""
+
+    WELL = "well"
+
+
+Told.WELL._value_ = type("Loud", (str,), {"__str__": lambda self: "loud"})("well")  # as a __new__ of its own could
+
+
+class Access(Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Bits(IntFlag):
+    ONE = 1
+
+
+class Coded(str, Enum):  # noqa: UP042 — because a StrEnum does not let its value be a number
+    """Members are texts; what they call their value is a number."""
+
+    LOW = "low", 1
+
+    def __new__(cls, text: str, code: int) -> Coded:
+        member = str.__new__(cls, text)
+        member._value_ = code
+        return member
+
+    def __repr__(self) -> str:
+        return "Coded"
+
+
 class Text(str):
     """A str of somebody's own."""
 
@@ -65,6 +97,13 @@ class Awkward:
         return "awkward"
 
 
+class Spoken:
+    """Is called by a text of somebody's own."""
+
+    def __str__(self) -> str:
+        return Text("spoken")
+
+
 NORMALISED = [
     ("text", "text"),
     ("", ""),
@@ -79,6 +118,12 @@ NORMALISED = [
     (Colour.RED, "RED"),
     (Colour.BLUE, "blue"),
     (Level.ONE, "ONE"),
+    (Access.READ | Access.WRITE, "READ|WRITE"),
+    (Access(0), "Access(0)"),
+    (Bits(0), "0"),
+    (Coded.LOW, "low"),
+    (Told.WELL, "well"),
+    (Spoken(), "spoken"),
     (ValueError, "ValueError"),
     (Awkward, "Awkward"),
     (Awkward(), "awkward"),
@@ -127,6 +172,10 @@ def test_values_with_one_label_share_a_series() -> None:
     metric = Counter("x", on=Attempt, tags=("backend",))
     feed(metric, *(Attempt(backend=v) for v in (Outcome.SUCCESS, "success", Text("success"), PurePosixPath("success"))))
     assert series(metric, "total") == {("success",): 4}
+    for values in ((Coded.LOW, "low"), ("low", Coded.LOW), ("spoken", Spoken())):
+        metric = Counter("x", on=Attempt, tags=("backend",))
+        feed(metric, *map(Attempt, [1.0] * 4, values * 2))
+        assert list(series(metric, "total").values()) == [4]
 
 
 @given(st.lists(st.tuples(*[st.sampled_from([v for v, _ in NORMALISED])] * 2), max_size=40))

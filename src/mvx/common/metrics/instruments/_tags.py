@@ -34,17 +34,20 @@ def label_of(value: object) -> Label:
     """Return what stands for a tag value in snapshots.
 
     A str, an int, a bool and None stay what they are; an enum's member is its value if that is a str, and
-    otherwise its name; a class is its qualified name; anything else is its ``str()``.  Text is cut after
+    otherwise its name if it has one; a class is its qualified name; anything else is its ``str()``.  Text is cut after
     :data:`MAX_LABEL` characters, and what UTF-8 cannot encode, as in some names of files, is escaped.  A bool is not
     an int here: ``True`` and ``1`` are two labels.
+
+    :raises Exception: what ``str()`` of something else raises
     """
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, Enum):
-        own: object = value.value
-        text = str.__str__(own) if isinstance(own, str) else value.name
-    elif isinstance(value, str):
+    if isinstance(value, str):  # before Enum: what is equal to a text has to have its label
         text = str.__str__(value)
+    elif isinstance(value, Enum):
+        own: object = value.value
+        # Flags that are not all named have no name.
+        text = str.__str__(own) if isinstance(own, str) else _text_of(value.name or value)
     elif isinstance(value, int):
         if value.bit_length() <= MAX_BITS:
             return int(value)
@@ -52,12 +55,16 @@ def label_of(value: object) -> Label:
     elif isinstance(value, type):
         text = name_of(value)
     else:
-        text = str(value)
+        text = _text_of(value)
     try:
         text.encode()
     except UnicodeEncodeError:
         text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= MAX_LABEL else text[: MAX_LABEL - 1] + "…"
+
+
+def _text_of(value: object) -> str:
+    return str.__str__(str(value))  # exactly a str: what __str__ returns may be of a class of its own
 
 
 def _is_its_own_key(value: object) -> bool:
