@@ -6,6 +6,7 @@ import copy
 import json
 import operator
 import pickle
+import threading
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass
 from typing import Any
@@ -207,6 +208,38 @@ def test_a_copy_is_an_instrument_of_its_own(kind: str, tags: Any, way: Callable[
     told = [[{**entry, "started": 0} for entry in shown.snapshot()["series"]] for shown in (metric, copied)]
     assert told[0] == told[1]
     assert dimensions(copied)[MANY[kind]] == 4
+
+
+class Component:
+    """Has the functions of an instrument as methods, and what cannot be copied."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.clock = Clock()
+
+    def one(self, event: MetricEvent) -> int:
+        return 1
+
+
+@each_kind
+@pytest.mark.parametrize("tags", [False, True], ids=["untagged", "tagged"])
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy])
+def test_a_copy_has_the_clock_and_the_functions_of_the_other(kind: str, tags: bool, way: Callable[[Any], Any]) -> None:
+    """They are not the instrument's to copy: a clock of its own would stand still, and a component be there twice."""
+    component = Component()
+    options = dict.fromkeys(_by_function(kind), component.one) | {"when": component.one, "clock": component.clock}
+    if tags:
+        options |= {"tags": {"one": component.one}, "expire_after": 10}
+    metric = KINDS[kind](**options)
+    feed(metric, Attempt())
+    copied = way(metric)
+    for _ in range(30):
+        component.clock.now += 1
+        assert copied.snapshot() == metric.snapshot()
+    for one in (metric, copied):
+        feed(one, Attempt())
+    assert dimensions(copied)[MANY[kind]] == 2
+    assert dimensions(copied) == dimensions(metric)
 
 
 # --- misuse ------------------------------------------------------------------------------------

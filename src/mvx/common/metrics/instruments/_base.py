@@ -29,8 +29,8 @@ class Instrument(Metric, Generic[E, S]):
     recorder, whose FailurePolicy decides; the event then has changed nothing.  A snapshot may be
     read from another thread while no event is being handled, as a recorder does.
 
-    A copy is an instrument of its own, which goes on from what this one has measured; it can be pickled if the
-    functions among its options can.
+    A copy is an instrument of its own, with the clock and the functions of this one, which goes on from what this one
+    has measured; it can be pickled if the functions among its options can.
     """
 
     kind: ClassVar[str]

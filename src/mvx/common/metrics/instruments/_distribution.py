@@ -11,7 +11,7 @@ from mvx.common.metrics._text import show
 from ._base import Instrument
 from ._moments import Extent
 from ._numbers import LARGEST, converted
-from ._options import E, Options, Value, getter
+from ._options import E, Options, Value
 
 D = TypeVar("D", bound=Extent)
 
@@ -23,8 +23,7 @@ class Distribution(Instrument[E, D], Generic[E, D]):
     """
 
     def __init__(self, options: Options[E], value: Value[E]) -> None:
-        self._value_of = getter("value", value, options.events)
-        super().__init__(options)
+        super().__init__(options.measuring("value", value))
         self._retired = self._new()
         """What expired series have measured."""
 
@@ -68,7 +67,7 @@ class Distribution(Instrument[E, D], Generic[E, D]):
         self._retired.absorb(series)
 
     def _tagged(self, find: Callable[[Any], D]) -> Callable[[Any], bool]:
-        value_of, reject = self._value_of, self._reject
+        value_of, reject = self._options.value_of, self._reject
 
         def measure_in_series(event: Any) -> bool:
             raw = number = value_of(event)
@@ -82,7 +81,7 @@ class Distribution(Instrument[E, D], Generic[E, D]):
         return measure_in_series
 
     def _untagged(self) -> Callable[[Any], bool]:
-        value_of, reject, measure = self._value_of, self._reject, self._overall.measure
+        value_of, reject, measure = self._options.value_of, self._reject, self._overall.measure
 
         def measure_all(event: Any) -> bool:
             raw = number = value_of(event)

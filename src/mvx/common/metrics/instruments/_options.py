@@ -5,9 +5,9 @@ from __future__ import annotations
 import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
 from mvx.common.metrics import _validation as validation
 from mvx.common.metrics._event import MetricEvent
@@ -32,6 +32,11 @@ MAX_SERIES = 1000
 monotonic: Clock = time.monotonic
 
 
+def one(_event: object) -> int:
+    """Return what an event is worth where nobody says otherwise."""
+    return 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options(Generic[E]):
     """What the user asked for, found to make sense."""
@@ -48,6 +53,20 @@ class Options(Generic[E]):
     max_series: int
     expire_after: float | None
     clock: Clock
+    value_of: Callable[[E], Any] = one
+    """Return what of an event is to be measured, raw."""
+
+    def measuring(self, argument: str, given: object) -> Self:
+        """Return these options, where ``given`` tells what is to be measured.
+
+        :raises TypeError: if it is neither a str nor callable
+        :raises ValueError: if it names an attribute that the events do not have
+        """
+        return replace(self, value_of=getter(argument, given, self.events))
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        # Nothing in it changes; and the clock and the functions are the user's, who may not want them twice.
+        return self
 
 
 def resolve(

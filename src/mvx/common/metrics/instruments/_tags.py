@@ -89,15 +89,13 @@ class SeriesTable(Generic[S]):
     """
 
     def __init__(self, options: Options[Any], *, new: Callable[[], S], retire: Callable[[S], None]) -> None:
-        self._name = options.name
+        self._options = options
         self._tags = options.tags
         self._several = len(options.tags) > 1
-        self._tags_of = options.tags_of
         self._new = new
         self._retire = retire
         self._max_series = options.max_series
         self._expire_after = options.expire_after
-        self._clock = options.clock
         self._known: dict[Any, S] = {}
         # Labels and their types -> series.
         self._series: dict[Any, S] = {}
@@ -122,7 +120,7 @@ class SeriesTable(Generic[S]):
 
     def _finder(self) -> Callable[[Any], S]:
         """Return what finds an event's series: a closure, which costs half of what a method does."""
-        tags_of, known, slowly = self._tags_of, self._known.get, self._find_slowly
+        tags_of, known, slowly = self._options.tags_of, self._known.get, self._find_slowly
 
         def find(event: Any) -> S:
             raw = tags_of(event)
@@ -134,7 +132,7 @@ class SeriesTable(Generic[S]):
 
         if self._expire_after is None:
             return find
-        clock, expire_after = self._clock, self._expire_after
+        clock, expire_after = self._options.clock, self._expire_after
 
         def find_living(event: Any) -> S:
             raw = tags_of(event)
@@ -210,13 +208,13 @@ class SeriesTable(Generic[S]):
             logging.WARNING,
             "instrument %r has %d series and takes no more: tag %r has %d values, and now came %s; "
             "what has no series goes to %r",
-            self._name,
+            self._options.name,
             self._max_series,
             self._tags[worst],
             len(values[worst]),
             show(labels[worst]),
             OVERFLOW,
-            fields={"metric_name": self._name, "tag": self._tags[worst], "tag_value": labels[worst]},
+            fields={"metric_name": self._options.name, "tag": self._tags[worst], "tag_value": labels[worst]},
         )
 
     # --- expiry ----------------------------------------------------------------------------------
@@ -248,7 +246,7 @@ class SeriesTable(Generic[S]):
 
     def read(self) -> tuple[list[tuple[dict[str, Label], S]], int]:
         """Return the living series, each with its tags, and how many have expired; changes nothing."""
-        now = 0.0 if self._expire_after is None else self._clock()
+        now = 0.0 if self._expire_after is None else self._options.clock()
         living: list[tuple[dict[str, Label], S]] = []
         expired = self.expired
         for tags, series in self.everything():
@@ -260,7 +258,7 @@ class SeriesTable(Generic[S]):
 
     def adopt(self, labels: tuple[Label, ...]) -> S:
         """Return the series of these labels, made if there is room, for what another instrument has measured."""
-        now = 0.0 if self._expire_after is None else self._clock()
+        now = 0.0 if self._expire_after is None else self._options.clock()
         series = self._at(labels, now)
         series.touched = now
         return series

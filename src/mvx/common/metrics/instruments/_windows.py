@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, Self
 
 from mvx.common.metrics._text import show
 from mvx.common.metrics._validation import seconds
@@ -67,6 +68,10 @@ class Timeline:
         self.size = max(self.slots_of(window) for window in windows) + 1
         """Slots to remember: the longest window, and the slot under way."""
         self.start = clock()
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        # Nothing in it changes; and the clock is the user's, whose copy might stand still.
+        return self
 
     def slots_of(self, window: float) -> int:
         """Return how many slots a window has besides the one under way."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from ._base import Instrument
 from ._numbers import LARGEST, converted
-from ._options import MAX_SERIES, Clock, E, Events, Predicate, Tags, Value, getter, monotonic, resolve
+from ._options import MAX_SERIES, Clock, E, Events, Predicate, Tags, Value, monotonic, resolve
 from ._state import State
 
 
@@ -82,14 +82,13 @@ class Gauge(Instrument[E, GaugeState]):
             expire_after=expire_after,
             clock=clock,
         )
-        self._value_of = getter("value", value, options.events)
-        super().__init__(options)
+        super().__init__(options.measuring("value", value))
 
     def _new(self) -> GaugeState:
         return GaugeState()
 
     def _tagged(self, find: Callable[[Any], GaugeState]) -> Callable[[Any], bool]:
-        put_overall, value_of, reject = self._overall.put, self._value_of, self._reject
+        put_overall, value_of, reject = self._overall.put, self._options.value_of, self._reject
 
         def put(event: Any) -> bool:
             raw = number = value_of(event)
@@ -104,7 +103,7 @@ class Gauge(Instrument[E, GaugeState]):
         return put
 
     def _untagged(self) -> Callable[[Any], bool]:
-        put_overall, value_of, reject = self._overall.put, self._value_of, self._reject
+        put_overall, value_of, reject = self._overall.put, self._options.value_of, self._reject
 
         def put(event: Any) -> bool:
             raw = number = value_of(event)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ._base import Instrument
-from ._options import MAX_SERIES, Clock, E, Events, Predicate, Tags, getter, monotonic, resolve
+from ._options import MAX_SERIES, Clock, E, Events, Predicate, Tags, monotonic, resolve
 from ._windows import Ring, SlottedState, Timeline, checked_window
 
 WINDOW = 60.0
@@ -111,15 +111,14 @@ class Ratio(Instrument[E, RatioState]):
             expire_after=expire_after,
             clock=clock,
         )
-        self._is_hit = getter("hit", hit, options.events)
         self._timeline = Timeline(options.clock, (checked_window("window", window),))
-        super().__init__(options)
+        super().__init__(options.measuring("hit", hit))
 
     def _new(self) -> RatioState:
         return RatioState(self._timeline)
 
     def _tagged(self, find: Callable[[Any], RatioState]) -> Callable[[Any], bool]:
-        count_overall, is_hit, clock = self._overall.count, self._is_hit, self._timeline.clock
+        count_overall, is_hit, clock = self._overall.count, self._options.value_of, self._timeline.clock
 
         def count(event: Any) -> bool:
             hit = bool(is_hit(event))
@@ -132,7 +131,7 @@ class Ratio(Instrument[E, RatioState]):
         return count
 
     def _untagged(self) -> Callable[[Any], bool]:
-        count_overall, is_hit, clock = self._overall.count, self._is_hit, self._timeline.clock
+        count_overall, is_hit, clock = self._overall.count, self._options.value_of, self._timeline.clock
 
         def count(event: Any) -> bool:
             count_overall(clock(), bool(is_hit(event)))

@@ -7,7 +7,7 @@ from typing import Any
 
 from ._base import Instrument
 from ._numbers import LARGEST, converted
-from ._options import MAX_SERIES, Clock, E, Events, Predicate, Tags, Value, getter, monotonic, resolve
+from ._options import MAX_SERIES, Clock, E, Events, Predicate, Tags, Value, monotonic, resolve
 from ._state import State
 
 
@@ -69,14 +69,13 @@ class Sum(Instrument[E, SumState]):
             expire_after=expire_after,
             clock=clock,
         )
-        self._value_of = getter("value", value, options.events)
-        super().__init__(options)
+        super().__init__(options.measuring("value", value))
 
     def _new(self) -> SumState:
         return SumState()
 
     def _tagged(self, find: Callable[[Any], SumState]) -> Callable[[Any], bool]:
-        overall, value_of, reject = self._overall, self._value_of, self._reject
+        overall, value_of, reject = self._overall, self._options.value_of, self._reject
 
         def add(event: Any) -> bool:
             raw = number = value_of(event)
@@ -94,7 +93,7 @@ class Sum(Instrument[E, SumState]):
         return add
 
     def _untagged(self) -> Callable[[Any], bool]:
-        overall, value_of, reject = self._overall, self._value_of, self._reject
+        overall, value_of, reject = self._overall, self._options.value_of, self._reject
 
         def add(event: Any) -> bool:
             raw = number = value_of(event)

@@ -10,7 +10,7 @@ from mvx.common.metrics._text import show
 
 from ._base import Instrument
 from ._numbers import LARGEST, NAN, converted
-from ._options import MAX_SERIES, Clock, E, Events, Predicate, Tags, Value, event_classes, getter, monotonic, resolve
+from ._options import MAX_SERIES, Clock, E, Events, Predicate, Tags, Value, event_classes, monotonic, one, resolve
 from ._state import State
 
 
@@ -142,8 +142,7 @@ class UpDownCounter(Instrument[E, UpDownState]):
             expire_after=expire_after,
             clock=clock,
         )
-        self._value_of = None if value is None else getter("value", value, options.events)
-        super().__init__(options)
+        super().__init__(options if value is None else options.measuring("value", value))
 
     def _new(self) -> UpDownState:
         return UpDownState()
@@ -175,8 +174,8 @@ class UpDownCounter(Instrument[E, UpDownState]):
 
     def _amount(self) -> Callable[[Any], tuple[Any, float]]:
         """Return what gives an event's raw value and its signed change, which is NaN if that is invalid."""
-        value_of, down = self._value_of, self._down
-        if value_of is None:
+        value_of, down = self._options.value_of, self._down
+        if value_of is one:
             return _Signs(down or ())
 
         def signed(event: Any) -> tuple[Any, float]:
