@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mvx.common.metrics.instruments import Histogram, Summary
+from mvx.common.metrics.instruments import OVERFLOW, Histogram, Summary
 from mvx.common.metrics.instruments import _sketch as sketch
 from mvx.common.metrics.instruments.summary import SummaryState
 from tests.conftest import Tally
@@ -303,6 +303,41 @@ def test_what_has_expired_is_merged_as_well(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("late", [False, True], ids=["there", "swept"])
+def test_a_series_that_has_expired_does_not_come_back_by_a_merge(kind: str, late: bool) -> None:
+    """Whether or not it has left the memory: it is in the totals, and counted as expired."""
+    clock = Clock()
+    one = KINDS[kind](tags=("backend",), expire_after=10, clock=clock)
+    other = KINDS[kind](tags=("backend",), expire_after=10, clock=clock, max_series=1)
+    feed(other, Attempt(backend="a"))
+    clock.now += 20
+    if late:
+        feed(other, Attempt(backend="b"))
+    one.merge(other)
+    shown = one.snapshot()
+    assert [entry["tags"]["backend"] for entry in shown["series"]] == ["b"] * late
+    assert shown["expired"] == 1
+    assert shown["dimensions"]["count"] == 1 + late
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_merge_has_no_room_for_overflows(kind: str) -> None:
+    """Event by event; and what had overflowed before has not ceased to."""
+    one, other = KINDS[kind](tags=("backend",), max_series=2), KINDS[kind](tags=("backend",), max_series=3)
+    feed(one, Attempt(backend="a"))
+    feed(other, *(Attempt(backend=backend) for backend in "aabbbccccddddd"))
+    one.merge(other)
+    shown = one.snapshot()
+    assert {entry["tags"]["backend"]: entry["count"] for entry in shown["series"]} == {
+        "a": 3,
+        "b": 3,
+        OVERFLOW: 9,
+    }
+    assert shown["overflowed"] == 9
+    assert other.snapshot()["overflowed"] == 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_only_what_fits_can_be_merged(kind: str) -> None:
     """Another kind, other tags, other bounds and the same instrument are refused."""
     metric = KINDS[kind](tags=("backend",))
@@ -312,6 +347,9 @@ def test_only_what_fits_can_be_merged(kind: str) -> None:
         metric.merge(KINDS[kind]())
     with pytest.raises(ValueError, match="must be another"):
         metric.merge(metric)
+    with pytest.raises(ValueError, match="argument 'other' must have the unit 's', got 'ms'"):
+        KINDS[kind](unit="s").merge(KINDS[kind](unit="ms"))
+    KINDS[kind](unit="s").merge(KINDS[kind]())  # one that does not say
     if kind != "summary":
         with pytest.raises(ValueError, match="argument 'other' must have the bounds"):
             metric.merge(Histogram("x", on=Begun, value="size", bounds=(1,), tags=("backend",)))

@@ -143,11 +143,12 @@ class Instrument(Metric, Generic[E, S]):
             "expired": 0,
         }
         if table is not None:
-            living, snapshot["expired"] = table.read()
+            living, ended = table.parted()
             snapshot["series"] = [
                 {"tags": tags, "started": state.started, **self._values(state)} for tags, state in living
             ]
             snapshot["overflowed"] = table.overflowed
+            snapshot["expired"] = table.expired + len(ended)
             snapshot["overall"] = overall
         return snapshot
 

@@ -30,11 +30,11 @@ class Distribution(Instrument[E, D], Generic[E, D]):
     def merge(self, other: Instrument[Any, D]) -> None:
         """Add all that ``other`` has measured, series by series; what it goes on to measure is its own.
 
-        The order of merging makes no difference, but for rounding in sums, mean and deviation.  Neither may be
-        handling an event meanwhile.
+        The order of merging makes no difference, but for rounding in sums, mean and deviation, and where
+        ``max_series`` has no room for all series.  Neither may be handling an event meanwhile.
 
         :raises TypeError: if ``other`` is not of the same kind
-        :raises ValueError: if it has other tags, or buckets that do not fit
+        :raises ValueError: if it has other tags, another unit, or buckets that do not fit
         """
         if not isinstance(other, type(self)):
             raise TypeError(f"argument 'other' must be a {type(self).__name__}, got {show(other)}")
@@ -42,14 +42,22 @@ class Distribution(Instrument[E, D], Generic[E, D]):
             raise ValueError(f"argument 'other' must be another {type(self).__name__}, got the same one")
         if set(other._options.tags) != set(self._options.tags):
             raise ValueError(f"argument 'other' must have the tags {self._options.tags}, got {other._options.tags}")
+        units = self._options.unit, other._options.unit
+        if units[0] != units[1] and None not in units:
+            raise ValueError(f"argument 'other' must have the unit {units[0]!r}, got {show(units[1])}")
         self._check_mergeable(other)
         self._invalid += other._invalid
         if self._table is None or other._table is None:
             self._overall.absorb(other._overall)
             return
-        self._retired.absorb(other._retired)
-        for tags, series in other._table.everything():
-            self._table.adopt(tuple(tags[name] for name in self._options.tags)).absorb(series)
+        living, ended = other._table.parted()
+        for series in (other._retired, *ended):
+            self._retired.absorb(series)
+        self._table.expired += other._table.expired + len(ended)
+        self._table.overflowed += other._table.overflowed
+        for tags, series in living:
+            labels = tuple(tags[name] for name in self._options.tags)
+            self._table.adopt(labels, series.count).absorb(series)
 
     def _check_mergeable(self, other: Any) -> None:
         """Check what else has to agree."""

@@ -158,12 +158,10 @@ class SeriesTable(Generic[S]):
             return series
         labels = tuple(map(label_of, values))
         series = self._at(labels, now)
+        if series is self._overflow:
+            self.overflowed += 1
         # Several raw values may have one label: no more of them are remembered than twice the series.
-        if (
-            series is not self._overflow
-            and len(self._known) < 2 * self._max_series
-            and all(map(_is_its_own_key, values))
-        ):
+        elif len(self._known) < 2 * self._max_series and all(map(_is_its_own_key, values)):
             self._known[raw] = series
         return series
 
@@ -192,7 +190,6 @@ class SeriesTable(Generic[S]):
             overflow = None
         if overflow is None:
             overflow = self._overflow = self._new()
-        self.overflowed += 1
         return overflow
 
     def _tell(self, labels: tuple[Label, ...]) -> None:
@@ -244,24 +241,29 @@ class SeriesTable(Generic[S]):
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def read(self) -> tuple[list[tuple[dict[str, Label], S]], int]:
-        """Return the living series, each with its tags, and how many have expired; changes nothing."""
-        now = 0.0 if self._expire_after is None else self._options.clock()
+    def parted(self) -> tuple[list[tuple[dict[str, Label], S]], list[S]]:
+        """Return the living series, each with its tags, and those that have expired and are still there."""
+        now = self._now()
         living: list[tuple[dict[str, Label], S]] = []
-        expired = self.expired
+        ended: list[S] = []
         for tags, series in self.everything():
             if self._is_expired(series, now):
-                expired += 1
+                ended.append(series)
             else:
                 living.append((tags, series))
-        return living, expired
+        return living, ended
 
-    def adopt(self, labels: tuple[Label, ...]) -> S:
-        """Return the series of these labels, made if there is room, for what another instrument has measured."""
-        now = 0.0 if self._expire_after is None else self._options.clock()
+    def adopt(self, labels: tuple[Label, ...], events: int) -> S:
+        """Return the series of these labels, made if there is room, for the events of another instrument."""
+        now = self._now()
         series = self._at(labels, now)
         series.touched = now
+        if series is self._overflow and labels != self._overflow_labels:
+            self.overflowed += events
         return series
+
+    def _now(self) -> float:
+        return 0.0 if self._expire_after is None else self._options.clock()
 
     def everything(self) -> Iterator[tuple[dict[str, Label], S]]:
         """Yield every series in memory with its tags, those included that have expired and are still there."""
