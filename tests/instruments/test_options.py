@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import operator
 import pickle
 import threading
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import pytest
@@ -534,6 +535,16 @@ class _Bare(MetricEvent):
         return "bare"
 
 
+class _Fields(NamedTuple):
+    size: int
+
+
+class Tuple(_Fields, _Bare):
+    """The fields of a NamedTuple, which has methods written in C."""
+
+    __slots__ = ()
+
+
 class AllSlots(_Bare):
     """Slots all the way."""
 
@@ -543,8 +554,19 @@ class AllSlots(_Bare):
         self.size = size
 
 
+class Callers(AllSlots):
+    """Slots, and methods made of other methods."""
+
+    __slots__ = ()
+
+    def count(self, more: int) -> int:
+        return self.size + more
+
+    partial = functools.partialmethod(count, 1)
+
+
 @pytest.mark.parametrize(
-    "event", [Slotted(3), Plain(3), Asked(), Data(3), SubData(3), Attr(3), AttrDict(3), AllSlots(3)]
+    "event", [Slotted(3), Plain(3), Asked(), Data(3), SubData(3), Attr(3), AttrDict(3), Tuple(3), AllSlots(3)]
 )
 def test_every_kind_of_class_has_its_attributes(event: Any) -> None:
     """What is there is accepted, and read."""
@@ -553,7 +575,7 @@ def test_every_kind_of_class_has_its_attributes(event: Any) -> None:
     assert dimensions(metric) == {"total": 3, "count": 1}
 
 
-@pytest.mark.parametrize("event", [Data, SubData, Attr, AttrDict, AllSlots])
+@pytest.mark.parametrize("event", [Data, SubData, Attr, AttrDict, Tuple, AllSlots])
 @pytest.mark.parametrize("name", ["sise", "seed"])
 def test_a_misspelt_attribute_is_found(event: Any, name: str) -> None:
     """A class that declares its fields, or has nothing but slots, is known in full."""
@@ -561,6 +583,18 @@ def test_a_misspelt_attribute_is_found(event: Any, name: str) -> None:
         name = "sead"  # a class attribute, the default of the InitVar
     with pytest.raises(ValueError, match=rf"{event.__name__} has no attribute '{name}'; it has event_type, .*size"):
         Sum[Any]("x", on=event, value=name)
+
+
+@pytest.mark.parametrize("event", [Tuple, Callers])
+@pytest.mark.parametrize("name", ["count", "partial"])
+def test_every_kind_of_method_is_refused(event: Any, name: str) -> None:
+    """Those written in C, and partial ones; none is named among the attributes either."""
+    if name == "partial" and event is Tuple:
+        name = "index"
+    with pytest.raises(ValueError, match=rf"{event.__name__}\.{name} is a method; pass a callable that calls it"):
+        Sum[Any]("x", on=event, value=name)
+    with pytest.raises(ValueError, match=r"has no attribute 'sise'; it has event_type, size$"):
+        Sum[Any]("x", on=event, value="sise")
 
 
 @pytest.mark.parametrize("event", [Slotted, Plain, Asked])

@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Iterable
+from functools import partialmethod
+from types import FunctionType, MethodDescriptorType
 from typing import Any
 
 from mvx.common.metrics._event import MetricEvent
 from mvx.common.metrics._text import name_of
 
+_METHODS = (FunctionType, classmethod, staticmethod, partialmethod, MethodDescriptorType)
+"""What gives something to be called; the last are those written in C, as a tuple's ``count``."""
 _AFTER_THE_FIELDS = ("__post_init__", "__attrs_pre_init__", "__attrs_post_init__")
 """What dataclasses, attrs and msgspec call, besides the constructor that they make."""
 
@@ -36,8 +40,7 @@ def check_attribute(argument: str, path: str, events: Iterable[type[MetricEvent]
 
 
 def _is_method(event: type[Any], name: str) -> bool:
-    member = inspect.getattr_static(event, name, None)
-    return inspect.isfunction(member) or isinstance(member, (classmethod, staticmethod))
+    return isinstance(inspect.getattr_static(event, name, None), _METHODS)
 
 
 def _names_of(event: type[Any]) -> set[str]:
@@ -55,7 +58,9 @@ def _names_of(event: type[Any]) -> set[str]:
 
 
 def _may_have_more(event: type[Any]) -> bool:
-    if hasattr(event, "__getattr__") or any("__getattribute__" in vars(base) for base in event.__mro__[:-1]):
+    asked: object = event.__getattribute__
+    # A tuple has one of its own, which does what any other does.
+    if hasattr(event, "__getattr__") or asked not in (object.__getattribute__, tuple.__getattribute__):
         return True
     if not event.__dictoffset__:  # nothing but slots
         return False
