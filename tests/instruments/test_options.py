@@ -10,13 +10,14 @@ import pickle
 import threading
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import attrs
 import pytest
 
 from mvx.common.metrics import Metric, MetricEvent, instruments
-from mvx.common.metrics.instruments import Counter, Sum
+from mvx.common.metrics.instruments import Counter, Sum, snapshot_delta
 from tests.instruments.events import KINDS, MANY, MEASURING, Attempt, Begun, Clock, Ended, dimensions, feed, series
 
 untyped: Any = instruments
@@ -78,6 +79,38 @@ def test_the_shape_of_a_snapshot(kind: str) -> None:
         for key, value in shown["dimensions"].items():
             assert value is None or type(value) in (int, float)
             assert kind == "summary" or shown["series"][0][key] == value or kind == "rate"
+
+
+class Unit(StrEnum):
+    """What a program may keep its units in."""
+
+    SECONDS = "s"
+
+
+class Half(float):
+    """As numpy's floats are: a float, which shows itself in another way."""
+
+
+@each_kind
+def test_a_snapshot_shows_plain_values_whatever_the_options_were(kind: str) -> None:
+    """Members of enums and subclasses of numbers are for the program, not for the readers of its snapshots."""
+    options: dict[str, Any] = {"tags": {Unit.SECONDS: "backend"}, "unit": Unit.SECONDS, "description": Unit.SECONDS}
+    if kind == "histogram":
+        options["bounds"] = (Half(0.5), 1)
+    if kind == "summary":
+        options["quantiles"] = (Half(0.5),)
+    if kind == "rate":
+        options["windows"] = (Half(0.5),)
+    metric = KINDS[kind](Unit.SECONDS, **options)
+    feed(metric, Attempt())
+
+    def check(value: Any) -> None:
+        assert type(value) in (dict, list, str, int, float, bool, type(None))
+        for item in [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ():
+            check(item)
+
+    check(metric.snapshot())
+    check(snapshot_delta(metric.snapshot(), metric.snapshot()))
 
 
 @each_kind
@@ -246,6 +279,11 @@ def test_a_copy_has_the_clock_and_the_functions_of_the_other(kind: str, tags: bo
 # --- misuse ------------------------------------------------------------------------------------
 
 
+async def later(*_: object) -> bool:
+    """An answer that nobody waits for; as a predicate it would always be true."""
+    return False
+
+
 @each_kind
 @pytest.mark.parametrize(
     ("option", "value", "error", "message"),
@@ -280,6 +318,14 @@ def test_a_copy_has_the_clock_and_the_functions_of_the_other(kind: str, tags: bo
         ("expire_after", 0, ValueError, "argument 'expire_after' must be above zero seconds, got 0.0"),
         ("expire_after", "1", TypeError, "argument 'expire_after' must be a number of seconds, got '1'"),
         ("clock", 3, TypeError, "argument 'clock' must be callable, got 3"),
+        ("when", later, TypeError, "argument 'when' must return an answer, not a coroutine: got <function later"),
+        ("clock", later, TypeError, "argument 'clock' must return an answer, not a coroutine: got <function later"),
+        (
+            "tags",
+            {"a": later},
+            TypeError,
+            "argument 'tags' must return an answer, not a coroutine: got <function later",
+        ),
     ],
 )
 def test_a_wrong_option_is_refused(kind: str, option: str, value: object, error: type[Exception], message: str) -> None:
@@ -296,6 +342,7 @@ def test_a_wrong_option_is_refused(kind: str, option: str, value: object, error:
         (3, TypeError, "argument 'value' must be an attribute's name or a callable, got 3"),
         ("secnds", ValueError, "argument 'value': Attempt has no attribute 'secnds'; it has backend,"),
         ("describe", ValueError, "argument 'value': Attempt.describe is a method; pass a callable that calls it"),
+        (later, TypeError, "argument 'value' must return an answer, not a coroutine: got <function later"),
         ("a b", ValueError, "argument 'value' must be the name of an attribute, got 'a b'"),
         ("", ValueError, "argument 'value' must be the name of an attribute, got ''"),
     ],
@@ -406,6 +453,16 @@ def test_an_attribute_must_be_in_every_class() -> None:
             lambda: untyped.Rate("x", on=Begun, windows=(1, 10_000)),
             ValueError,
             "windows of at most 1000 seconds beside the",
+        ),
+        (
+            lambda: untyped.Histogram("x", on=Begun, value="size", bounds=b"ab"),
+            TypeError,
+            "argument 'bounds' must be a sequence of numbers, got b'ab'",
+        ),
+        (
+            lambda: untyped.Ratio("x", on=Begun, hit=later),
+            TypeError,
+            "argument 'hit' must return an answer, not a coroutine: got <function later",
         ),
         (
             lambda: untyped.Ratio("x", on=Begun, hit=3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -88,8 +89,8 @@ def resolve(
     """
     events = event_classes("on", on)
     if when is not None:
-        validation.function("when", when)
-    validation.function("clock", clock)
+        _check_function("when", when)
+    _check_function("clock", clock)
     names, tags_of = _resolve_tags(tags, events)
     if expire_after is not None:
         expire_after = validation.seconds("expire_after", expire_after)
@@ -103,8 +104,8 @@ def resolve(
         tags=names,
         tags_of=tags_of,
         when=when,
-        unit=None if unit is None else validation.text("unit", unit),
-        description=None if description is None else validation.text("description", description),
+        unit=_text("unit", unit),
+        description=_text("description", description),
         max_series=validation.positive_int("max_series", max_series),
         expire_after=expire_after,
         clock=clock,
@@ -140,7 +141,29 @@ def getter(argument: str, given: object, events: tuple[type[E], ...]) -> Callabl
         return operator.attrgetter(given)
     if not callable(given):
         raise TypeError(f"argument {argument!r} must be an attribute's name or a callable, got {show(given)}")
+    _check_function(argument, given)
     return given
+
+
+def sequence_of(wanted: str, argument: str, given: object) -> Sequence[Any]:
+    """Return ``given``.
+
+    :raises TypeError: if it is no sequence of what is wanted, but text, bytes or none at all
+    """
+    if isinstance(given, (str, bytes, bytearray)) or not isinstance(given, Sequence):
+        raise TypeError(f"argument {argument!r} must be a sequence of {wanted}, got {show(given)}")
+    return given
+
+
+def _check_function(argument: str, given: object) -> None:
+    validation.function(argument, given)
+    if inspect.iscoroutinefunction(given):  # a coroutine is always true, and never a number
+        raise TypeError(f"argument {argument!r} must return an answer, not a coroutine: got {show(given)}")
+
+
+def _text(argument: str, given: str | None) -> str | None:
+    # Exactly a str, as snapshots are plain values: it may be a member of an enum.
+    return None if given is None else str.__str__(validation.text(argument, given))
 
 
 def _resolve_tags(given: object, events: tuple[type[E], ...]) -> tuple[tuple[str, ...], Callable[[E], Any]]:

@@ -9,7 +9,7 @@ from typing import Any, Self
 from mvx.common.metrics._text import show
 from mvx.common.metrics._validation import seconds
 
-from ._options import Clock
+from ._options import Clock, sequence_of
 from ._state import State
 
 SLOTS = 10
@@ -25,9 +25,7 @@ def checked_windows(argument: str, given: object, *, finest: float = math.inf) -
     :raises TypeError: if it is not a sequence of numbers
     :raises ValueError: if it is empty, repeats one, or would take too many slots
     """
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        raise TypeError(f"argument {argument!r} must be a sequence of seconds, got {show(given)}")
-    windows = tuple(checked_window(argument, item) for item in given)
+    windows = tuple(checked_window(argument, item) for item in sequence_of("seconds", argument, given))
     if not windows or len({window_name(window) for window in windows}) < len(windows):
         raise ValueError(f"argument {argument!r} must hold different numbers of seconds, got {show(given)}")
     slot = min(min(windows) / SLOTS, finest)

@@ -12,8 +12,8 @@ from mvx.common.metrics._text import show
 from ._distribution import Distribution
 from ._exponential import ExponentialState
 from ._moments import Extent
-from ._numbers import LARGEST
-from ._options import MAX_SERIES, Clock, E, Events, Predicate, Tags, Value, monotonic, resolve
+from ._numbers import LARGEST, converted
+from ._options import MAX_SERIES, Clock, E, Events, Predicate, Tags, Value, monotonic, resolve, sequence_of
 
 MAX_BOUNDS = 1000
 """More bounds than this are a mistake: each series has a count for each."""
@@ -146,8 +146,7 @@ class Histogram(Distribution[E, HistogramState]):
 
 
 def _checked(bounds: object) -> tuple[float, ...]:
-    if isinstance(bounds, str) or not isinstance(bounds, Sequence):
-        raise TypeError(f"argument 'bounds' must be a sequence of numbers, got {show(bounds)}")
+    bounds = sequence_of("numbers", "bounds", bounds)
     if not 0 < len(bounds) <= MAX_BOUNDS:
         raise ValueError(f"argument 'bounds' must hold 1 to {MAX_BOUNDS} numbers, got {len(bounds)}")
     for bound in bounds:
@@ -157,4 +156,4 @@ def _checked(bounds: object) -> tuple[float, ...]:
             raise ValueError(f"argument 'bounds' must hold finite numbers, got {show(bound)}")
     if not all(one < next_ for one, next_ in pairwise(bounds)):
         raise ValueError(f"argument 'bounds' must ascend, got {show(bounds)}")
-    return tuple(bounds)
+    return tuple(map(converted, bounds))

@@ -10,7 +10,7 @@ from mvx.common.metrics._text import show
 
 from ._distribution import Distribution
 from ._moments import Moments
-from ._options import MAX_SERIES, Clock, E, Events, Predicate, Tags, Value, monotonic, resolve
+from ._options import MAX_SERIES, Clock, E, Events, Predicate, Tags, Value, monotonic, resolve, sequence_of
 from ._sketch import PER_LOG, Parts, quantiles
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
@@ -170,8 +170,7 @@ class Summary(Distribution[E, SummaryState]):
 
 
 def _checked(wanted: object) -> tuple[float, ...]:
-    if isinstance(wanted, str) or not isinstance(wanted, Sequence):
-        raise TypeError(f"argument 'quantiles' must be a sequence of numbers, got {show(wanted)}")
+    wanted = sequence_of("numbers", "quantiles", wanted)
     for q in wanted:
         if isinstance(q, bool) or not isinstance(q, (int, float)):
             raise TypeError(f"argument 'quantiles' must hold numbers, got {show(q)}")
