@@ -153,6 +153,18 @@ def test_a_lazy_event_is_made_of_its_arguments() -> None:
     assert listener.events == [Tick(7), Tick(8)]
 
 
+def test_a_lazy_event_may_have_fields_of_any_name() -> None:
+    """Also those of the method's own parameters; production must not stumble over what an event calls its fields."""
+
+    def make(**fields: int) -> Tick:
+        return Tick(sum(fields.values()))
+
+    listener = Listener()
+    for recorder in (listener, None):
+        MetricsEmitter(recorder).emit_lazily(make, self=1, make_event=2, event=4)
+    assert listener.events == [Tick(7)]
+
+
 def test_a_lazy_event_may_turn_out_to_be_none() -> None:
     """Then nothing is emitted, and nothing went wrong."""
     listener = Listener()

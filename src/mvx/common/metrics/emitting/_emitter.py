@@ -143,7 +143,7 @@ class MetricsEmitter:
             except Exception:  # noqa: S110 — no stack is left to count it and to say so
                 pass
 
-    def emit_lazily(self, make_event: Callable[P, MetricEvent | None], *args: P.args, **kwargs: P.kwargs) -> None:
+    def emit_lazily(self, make_event: Callable[P, MetricEvent | None], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Emit ``make_event(*args, **kwargs)``, unless that is None; without a recorder, call nothing.
 
         For an event that is not for nothing to make, or whose making may fail: that is swallowed, too.  An event
