@@ -174,6 +174,20 @@ def test_a_clock_that_runs_backwards(kind: Any) -> None:
     assert dimensions(metric)[total] == 12
 
 
+def test_a_rate_does_not_forget_the_time_that_a_clock_takes_back() -> None:
+    """Ten seconds have passed, whatever it says then: a hundred events are ten a second, and not a hundred."""
+    clock = Clock(1000)
+    metric = Rate("x", on=Attempt, clock=clock)
+    for _ in range(10):
+        feed(metric, *[Attempt()] * 10)
+        clock.now += 1
+    feed(metric, Attempt())
+    clock.now -= 500
+    shown = dimensions(metric)
+    assert shown["elapsed"] == 10
+    assert all(shown[name] == pytest.approx(10, rel=0.1) for name in shown if name not in ("elapsed", "total"))
+
+
 def test_windows_of_other_lengths() -> None:
     """They are named after their lengths, and slots are never longer than five seconds."""
     clock = Clock(0)

@@ -78,9 +78,10 @@ class RateState(SlottedState):
     def values(self) -> dict[str, Any]:
         """Return the total, the time and the rates."""
         timeline = self.timeline
-        now = timeline.clock()
+        # A clock that runs backwards does not undo the time in which events came.
+        now = max(timeline.clock(), timeline.start + self.number * timeline.slot)
         number = max(timeline.number_of(now), self.number)
-        elapsed = max(now - timeline.start, 0.0)
+        elapsed = now - timeline.start
         values: dict[str, Any] = {
             "total": self.total,
             "elapsed": elapsed,
@@ -110,7 +111,8 @@ class Rate(Instrument[E, RateState]):
 
     A window moves in steps of a tenth of the shortest, and five seconds at most.  It covers its length and
     the step under way, and its rate is by the time that it really covers.  Until the first step is over, rates
-    are by a whole step.  The memory of a series is a number for each step of the longest window.
+    are by a whole step.  Should the clock run backwards, events count for the step where it was, until it has caught
+    up.  The memory of a series is a number for each step of the longest window.
 
     :param windows: the lengths of the sliding windows, seconds
     :param clock: monotonic seconds, for the rates and for ``expire_after``
