@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, ClassVar, Generic, Self, TypeVar, final
@@ -12,7 +13,7 @@ from mvx.common.metrics._log import emit
 from mvx.common.metrics._metric import Metric
 from mvx.common.metrics._text import show
 
-from ._numbers import fault_of
+from ._numbers import LARGEST, converted, fault_of
 from ._options import E, Options
 from ._state import State, mark
 from ._tags import SeriesTable
@@ -71,17 +72,20 @@ class Instrument(Metric, Generic[E, S]):
 
     # --- what a kind defines ---------------------------------------------------------------------
 
+    @abstractmethod
     def _new(self) -> S:
         """Return the state of a series that has measured nothing."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def _tagged(self, find: Callable[[Any], S]) -> Callable[[Any], bool]:
         """Return what measures an event in the series that ``find`` finds, and in the overall state."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def _untagged(self) -> Callable[[Any], bool]:
         """Return what measures an event in the overall state."""
-        raise NotImplementedError
+        ...
 
     def _retire(self, series: S) -> None:
         """Take notice that a series has expired."""
@@ -99,6 +103,21 @@ class Instrument(Metric, Generic[E, S]):
         return dict(values)
 
     # --- for the kinds ---------------------------------------------------------------------------
+
+    def _measuring(self, measure: Callable[[float], None]) -> Callable[[Any], bool]:
+        """Return what hands the value of an event to ``measure``, if it is a finite number."""
+        value_of, reject = self._options.value_of, self._reject
+
+        def measure_all(event: Any) -> bool:
+            raw = number = value_of(event)
+            if number.__class__ is not float and number.__class__ is not int:
+                number = converted(number)
+            if not -LARGEST <= number <= LARGEST:
+                return reject(raw)
+            measure(number)
+            return True
+
+        return measure_all
 
     def _reject(self, value: object) -> bool:
         """Count a value that is not to be measured; log the first."""

@@ -89,15 +89,4 @@ class Distribution(Instrument[E, D], Generic[E, D]):
         return measure_in_series
 
     def _untagged(self) -> Callable[[Any], bool]:
-        value_of, reject, measure = self._options.value_of, self._reject, self._overall.measure
-
-        def measure_all(event: Any) -> bool:
-            raw = number = value_of(event)
-            if number.__class__ is not float and number.__class__ is not int:
-                number = converted(number)
-            if not -LARGEST <= number <= LARGEST:
-                return reject(raw)
-            measure(number)
-            return True
-
-        return measure_all
+        return self._measuring(self._overall.measure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,9 +23,10 @@ class Extent(State):
         self.low = math.inf
         self.high = -math.inf
 
+    @abstractmethod
     def measure(self, number: float) -> None:
         """Take the next number, which is finite."""
-        raise NotImplementedError
+        ...
 
     def absorb(self, other: Any) -> None:
         """Add what another series of the same kind has measured."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from abc import ABC, abstractmethod
 from typing import Any
 
 _tick = itertools.count()
@@ -14,7 +15,7 @@ def mark() -> float:
     return int(time.time() * 1e3) / 1e3 + next(_tick) % 1000 * 1e-6
 
 
-class State:
+class State(ABC):
     """Measured values of one series, and where they begin."""
 
     __slots__ = ("started", "touched")
@@ -29,6 +30,7 @@ class State:
         """Whether being idle is enough to be taken out."""
         return True
 
+    @abstractmethod
     def values(self) -> dict[str, Any]:
         """Return the values for a snapshot, as new JSON values."""
-        raise NotImplementedError
+        ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -137,9 +138,10 @@ class SlottedState(State):
                 self.number = number
                 self._next = self._edge()
 
+    @abstractmethod
     def close(self, idle: int) -> None:
         """Put the counts of the slot under way with those that are over; ``idle`` empty ones come after it."""
-        raise NotImplementedError
+        ...
 
     def _edge(self) -> float:
         # A little early: at an edge that rounding has moved, the division in `number_of` decides.

@@ -103,15 +103,4 @@ class Gauge(Instrument[E, GaugeState]):
         return put
 
     def _untagged(self) -> Callable[[Any], bool]:
-        put_overall, value_of, reject = self._overall.put, self._options.value_of, self._reject
-
-        def put(event: Any) -> bool:
-            raw = number = value_of(event)
-            if number.__class__ is not float and number.__class__ is not int:
-                number = converted(number)
-            if not -LARGEST <= number <= LARGEST:
-                return reject(raw)
-            put_overall(number)
-            return True
-
-        return put
+        return self._measuring(self._overall.put)
