@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 from mvx.common.metrics._text import show
@@ -127,6 +126,6 @@ def _between(kind: _Kind, earlier: Values | None, later: Values) -> dict[str, An
     return dict(later) if earlier is None else kind.difference(earlier, later)
 
 
-def _key(entry: Mapping[str, Any]) -> str:
-    # As JSON, which tells true from 1.
-    return json.dumps(entry["tags"], sort_keys=True)
+def _key(entry: Mapping[str, Any]) -> Hashable:
+    # With the types, which tell True from 1.
+    return frozenset((name, type(label), label) for name, label in entry["tags"].items())
