@@ -251,6 +251,11 @@ def test_the_delta_of_a_histogram_has_the_buckets_of_what_came_between(
             Counter("a", on=Attempt).snapshot() | {"kind": ["counter"]},
             "argument 'later' must be an instrument's snapshot, got {'name': 'a'",
         ),
+        (
+            None,
+            Counter("a", on=Attempt).snapshot() | {"series": []},
+            "argument 'later' must be an instrument's snapshot, got {'name': 'a'",
+        ),
         ({}, Counter("a", on=Attempt).snapshot(), "argument 'earlier' must be an instrument's snapshot, got {}"),
         (
             Counter("a", on=Attempt).snapshot(),

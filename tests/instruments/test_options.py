@@ -447,7 +447,7 @@ def test_an_attribute_must_be_in_every_class() -> None:
         (
             lambda: untyped.Rate("x", on=Begun, windows=(1, 0)),
             ValueError,
-            "argument 'windows' must be above zero seconds, got 0",
+            "argument 'windows' must be at least 1e-06 seconds, got 0",
         ),
         (
             lambda: untyped.Rate("x", on=Begun, windows=(1, 10_000)),
@@ -458,6 +458,16 @@ def test_an_attribute_must_be_in_every_class() -> None:
             lambda: untyped.Histogram("x", on=Begun, value="size", bounds=b"ab"),
             TypeError,
             "argument 'bounds' must be a sequence of numbers, got b'ab'",
+        ),
+        (
+            lambda: untyped.Rate("x", on=Begun, windows=(1, 1e-9)),
+            ValueError,
+            "argument 'windows' must be at least 1e-06 seconds, got 1e-09",
+        ),
+        (
+            lambda: untyped.Ratio("x", on=Begun, hit="size", window=5e-324),
+            ValueError,
+            "argument 'window' must be at least 1e-06 seconds, got 5e-324",
         ),
         (
             lambda: untyped.Ratio("x", on=Begun, hit=later),
@@ -473,7 +483,7 @@ def test_an_attribute_must_be_in_every_class() -> None:
         (
             lambda: untyped.Ratio("x", on=Begun, hit="size", window=0),
             ValueError,
-            "argument 'window' must be above zero seconds, got 0",
+            "argument 'window' must be at least 1e-06 seconds, got 0",
         ),
     ],
 )

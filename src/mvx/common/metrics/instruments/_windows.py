@@ -13,6 +13,8 @@ from mvx.common.metrics._validation import seconds
 from ._options import Clock, sequence_of
 from ._state import State
 
+SHORTEST = 1e-6
+"""Seconds in a window at least: clocks are no finer, and time by time must not leave the range of a float."""
 SLOTS = 10
 """Slots in the shortest window: a window's edge is that sharp."""
 MAX_SLOTS = 10_000
@@ -40,11 +42,11 @@ def checked_window(argument: str, given: object) -> float:
     """Return the length of a window, in seconds.
 
     :raises TypeError: if it is not a number
-    :raises ValueError: if it is not a finite one above zero
+    :raises ValueError: if it is not a finite one of a millionth of a second or more
     """
     window = seconds(argument, given)
-    if not window:
-        raise ValueError(f"argument {argument!r} must be above zero seconds, got {show(given)}")
+    if window < SHORTEST:
+        raise ValueError(f"argument {argument!r} must be at least {SHORTEST:g} seconds, got {show(given)}")
     return window
 
 

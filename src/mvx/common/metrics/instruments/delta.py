@@ -98,7 +98,11 @@ def _check(argument: str, snapshot: object) -> None:
     wanted = f"argument {argument!r} must be an instrument's snapshot, got {show(snapshot)}"
     if not isinstance(snapshot, Mapping):
         raise TypeError(wanted)
-    if not snapshot.keys() >= _NEEDED or snapshot["kind"] not in list(_KINDS):
+    if (
+        not snapshot.keys() >= _NEEDED
+        or snapshot["kind"] not in list(_KINDS)
+        or not (snapshot["series"] or "overall" in snapshot)
+    ):
         raise ValueError(wanted)
 
 
