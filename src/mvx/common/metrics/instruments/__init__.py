@@ -31,6 +31,9 @@ number of readers can each have what is new to them: :func:`snapshot_delta`.
 What is no number to measure (NaN, an infinity, a bool, text, None; where something can only
 grow, what is negative) is counted as ``invalid``, and the first is logged.  The memory of every instrument is bounded,
 whatever comes.
+
+An instrument **belongs to one recorder**, as every metric does, which hands it one event at a time; so it has no lock.
+Ask the recorder for its snapshot, from any thread, rather than the instrument while events are being handled.
 """
 
 from __future__ import annotations

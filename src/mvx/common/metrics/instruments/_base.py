@@ -65,8 +65,10 @@ class Instrument(Metric, Generic[E, S]):
     def handle_event(self, event: MetricEvent) -> bool:
         """Measure ``event``, which is of a class that the instrument names; return whether it was meant.
 
+        Not while another event is being handled, or a snapshot read; a recorder sees to that.
+
         :raises Exception: what a callable among the options raises, or AttributeError from an event
-            that lacks an attribute
+            that lacks an attribute; nothing has been measured then
         """
         return self._record(event)
 
@@ -139,6 +141,8 @@ class Instrument(Metric, Generic[E, S]):
     @final
     def snapshot(self) -> dict[str, Any]:
         """Return what has been measured, as JSON values; reading changes nothing.
+
+        In any thread, as long as no event is being handled: a recorder's ``get_metric_snapshots`` sees to that.
 
         The keys: ``name``, ``kind``, ``unit``, ``description``; ``started``, Unix seconds, which differs
         when counting began anew; ``dimensions``, the values over all series, each a number or None;

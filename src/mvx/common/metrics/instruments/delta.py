@@ -57,6 +57,7 @@ def snapshot_delta(earlier: Mapping[str, Any] | None, later: Mapping[str, Any]) 
     A counter reset is recognised by another ``started``, and by a count that has fallen; what ``later``
     shows is then all of it.  ``reset`` says whether that goes for the whole instrument.  A series
     that has expired in between is missing from ``series``, yet it is in ``dimensions`` and ``overall``.
+    Neither snapshot is changed, nor need its instrument be at rest.
 
     :param earlier: a snapshot, also one that has been JSON meanwhile; None: all since the start
     :param later: one that was taken after it
