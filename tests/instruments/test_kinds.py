@@ -86,6 +86,10 @@ def test_a_number_of_numpy_is_taken() -> None:
     assert dimensions(metric) == {"total": 4, "count": 4}
     assert metric.snapshot()["invalid"] == 1
     json.dumps(metric.snapshot(), allow_nan=False)
+    exact = Sum("x", on=Attempt, value="seconds")
+    feed(exact, *attempts([np.int64(2**62), np.int64(1)]))
+    assert exact.snapshot()["dimensions"] == {"total": 2**62 + 1, "count": 2}
+    assert type(dimensions(exact)["total"]) is int
 
 
 @pytest.mark.parametrize("tags", [(), ("backend",)], ids=["untagged", "tagged"])

@@ -17,7 +17,7 @@ def converted(value: object) -> float:
     """Return ``value`` as exactly an int or a float; what is no number becomes NaN, which fails every comparison.
 
     A number is an int, a float, or another ``numbers.Number`` that ``float()`` takes: a Decimal, a
-    Fraction, a scalar of numpy.  A bool is a flag and not a number.
+    Fraction, a scalar of numpy.  What is integral stays exact.  A bool is a flag and not a number.
     """
     if isinstance(value, bool):
         return NAN
@@ -26,7 +26,7 @@ def converted(value: object) -> float:
     if isinstance(value, numbers.Number):
         number: Any = value
         try:
-            return float(number)
+            return int(number) if isinstance(number, numbers.Integral) else float(number)
         except (TypeError, ValueError, OverflowError):  # complex, a signalling NaN, a Fraction too large
             return NAN
     return NAN
