@@ -16,12 +16,9 @@ def dataclass_slots() -> type[Any]:
 
     @dataclass(frozen=True, slots=True)
     class Saved(MetricEvent):
+        event_type = EVENT_TYPE
         outcome: str
         seconds: float
-
-        @property
-        def event_type(self) -> str:
-            return EVENT_TYPE
 
     return Saved
 
@@ -32,12 +29,9 @@ def dataclass_dict() -> type[Any]:
 
     @dataclass(frozen=True)
     class Saved(MetricEvent):
+        event_type = EVENT_TYPE
         outcome: str
         seconds: float
-
-        @property
-        def event_type(self) -> str:
-            return EVENT_TYPE
 
     return Saved
 
@@ -48,12 +42,9 @@ def dataclass_mutable() -> type[Any]:
 
     @dataclass(slots=True)
     class Saved(MetricEvent):
+        event_type = EVENT_TYPE
         outcome: str
         seconds: float
-
-        @property
-        def event_type(self) -> str:
-            return EVENT_TYPE
 
     return Saved
 
@@ -64,12 +55,9 @@ def attrs_frozen() -> type[Any]:
 
     @attrs.frozen
     class Saved(MetricEvent):
+        event_type = EVENT_TYPE
         outcome: str
         seconds: float
-
-        @property
-        def event_type(self) -> str:
-            return EVENT_TYPE
 
     return Saved
 
@@ -80,12 +68,9 @@ def attrs_define() -> type[Any]:
 
     @attrs.define
     class Saved(MetricEvent):
+        event_type = EVENT_TYPE
         outcome: str
         seconds: float
-
-        @property
-        def event_type(self) -> str:
-            return EVENT_TYPE
 
     return Saved
 
@@ -95,14 +80,11 @@ def slotted() -> type[Any]:
 
     class Saved(MetricEvent):
         __slots__ = ("outcome", "seconds")
+        event_type = EVENT_TYPE
 
         def __init__(self, outcome: str, seconds: float) -> None:
             self.outcome = outcome
             self.seconds = seconds
-
-        @property
-        def event_type(self) -> str:
-            return EVENT_TYPE
 
     return Saved
 
@@ -117,10 +99,7 @@ def named_tuple() -> type[Any]:
 
     class Saved(Fields, MetricEvent):
         __slots__ = ()
-
-        @property
-        def event_type(self) -> str:
-            return EVENT_TYPE
+        event_type = EVENT_TYPE
 
     return Saved
 
@@ -138,12 +117,9 @@ def msgspec_struct(**options: bool) -> type[Any]:
         pass
 
     class Saved(EventStruct, frozen=True, **options):
+        event_type = EVENT_TYPE
         outcome: str
         seconds: float
-
-        @property
-        def event_type(self) -> str:
-            return EVENT_TYPE
 
     return Saved
 
@@ -159,12 +135,9 @@ def msgspec_registered() -> type[Any]:
 
     @MetricEvent.register
     class Saved(msgspec.Struct, frozen=True):
+        event_type = EVENT_TYPE
         outcome: str
         seconds: float
-
-        @property
-        def event_type(self) -> str:
-            return EVENT_TYPE
 
     return Saved
 
