@@ -22,6 +22,7 @@ from mvx.common.metrics import (
     RecorderState,
     RecorderUnexpectedError,
 )
+from mvx.common.metrics._recorder import core_of
 from tests.conftest import Effort, Tally
 from tests.faults.hostile import (
     BUILT_IN,
@@ -73,8 +74,11 @@ async def emit(recorder: MetricsRecorder, count: int = N) -> list[BaseException]
     return answers
 
 
-def ended_by(recorder: MetricsRecorder, trouble: Trouble, answers: list[BaseException]) -> None:
+async def ended_by(recorder: MetricsRecorder, trouble: Trouble, answers: list[BaseException]) -> None:
     """Check that the recorder has ended because of ``trouble``, and has told so each time it was asked."""
+    run = core_of(recorder)._run
+    assert run is not None
+    await run.stopping  # a flush does not wait for _on_stopped()
     assert recorder.get_status() is RecorderState.FAILURE
     for answer in answers:
         assert isinstance(answer, RecorderInvalidStateError)
@@ -115,7 +119,7 @@ def test_a_metric_that_raises_on_events(
                     moody.armed = True
                     answers = await emit(recorder)
                     if policy is FailurePolicy.FAIL:
-                        failed_at_once(recorder, trouble, answers)
+                        await failed_at_once(recorder, trouble, answers)
                         return
                     assert not answers
                     assert recorder.get_status() is RecorderState.RUNNING
@@ -135,9 +139,9 @@ def test_a_metric_that_raises_on_events(
     tally(TRIED, theatre.show(home, scene))
 
 
-def failed_at_once(recorder: MetricsRecorder, trouble: Trouble, answers: list[BaseException]) -> None:
+async def failed_at_once(recorder: MetricsRecorder, trouble: Trouble, answers: list[BaseException]) -> None:
     """Check what there is to be seen of a recorder that has ended with its first event."""
-    ended_by(recorder, trouble, answers)
+    await ended_by(recorder, trouble, answers)
     assert len(answers) == N - 1
     statistics = recorder.statistics()
     assert (statistics.processed, statistics.rejected, statistics.metric_errors) == (1, N - 1, 1)
@@ -227,7 +231,7 @@ def test_a_change_hook_that_raises(theatre: Theatre, home: str, troubles: tuple[
                     calls = recorder.called["_on_metric_changed"]
                     assert statistics.processed == statistics.hook_errors == count.total == calls
                     if policy is FailurePolicy.FAIL:
-                        ended_by(recorder, trouble, answers)
+                        await ended_by(recorder, trouble, answers)
                         assert calls == 1
                     else:
                         assert not answers
