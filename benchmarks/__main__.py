@@ -9,12 +9,14 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import report
 from benchmarks.contenders import CONTENDERS
-from benchmarks.environments import ROOT, EnvironmentFailedError
+from benchmarks.environments import ROOT, EnvironmentFailedError, python_of
 from benchmarks.processes import measured, tell, write
 from benchmarks.publishing import PAGE, RESULTS, renew
 
@@ -59,21 +61,40 @@ def environment_of(question: str, contender: str) -> str:
     return "mvx-metrics" if contender == "none" else contender
 
 
+def prepare(questions: Sequence[str]) -> None:
+    """Make the environments that the questions need, side by side.
+
+    :raises EnvironmentFailedError: if one could not be made
+    """
+    needed = {
+        environment_of(question, contender)
+        for question in questions
+        for contender in question_module(question).CONTENDERS
+    }
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(partial(python_of, tell=tell), sorted(needed)))
+
+
 def measure(questions: Sequence[str], rounds: int, *, quick: bool) -> dict[str, Any]:
-    """Run everything and return the rounds."""
+    """Run everything and return the rounds: in turn, but for a quick one, which is not about time, side by side."""
     found: dict[str, Any] = {}
     flags = ("--quick",) if quick else ()
-    for question in questions:
-        contenders = question_module(question).CONTENDERS
-        rows: dict[str, list[dict[str, float]]] = {contender: [] for contender in contenders}
-        for number in range(rounds):
-            for contender in contenders:
-                tell(f"{question}: round {number + 1} of {rounds}: {contender}")
-                environment = environment_of(question, contender)
-                rows[contender].append(measured(environment, f"bench_{question}", contender, *flags))
-        found[question] = rows
-        print(f"\n{title(question)}\n{report.plain(report.table(report.medians({question: rows})[question]))}")
+    with ThreadPoolExecutor(max_workers=os.cpu_count() if quick else 1) as pool:
+        for question in questions:
+            contenders = question_module(question).CONTENDERS
+            rows: dict[str, list[dict[str, float]]] = {contender: [] for contender in contenders}
+            for number in range(rounds):
+                ask = partial(_ask, question, f"round {number + 1} of {rounds}", flags)
+                for contender, figures in zip(contenders, pool.map(ask, contenders), strict=True):
+                    rows[contender].append(figures)
+            found[question] = rows
+            print(f"\n{title(question)}\n{report.plain(report.table(report.medians({question: rows})[question]))}")
     return found
+
+
+def _ask(question: str, progress: str, flags: Sequence[str], contender: str) -> dict[str, float]:
+    tell(f"{question}: {progress}: {contender}")
+    return measured(environment_of(question, contender), f"bench_{question}", contender, *flags)
 
 
 def title(question: str) -> str:
@@ -114,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"argument --rounds: must be at least 1, got {told.rounds}")
     print("  ".join(f"{name} {value}" for name, value in machine().items()))
     try:
+        prepare(told.only)
         found = measure(told.only, 1 if told.quick else told.rounds, quick=told.quick)
         medians = report.medians(found)
         if not told.quick:

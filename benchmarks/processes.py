@@ -17,7 +17,8 @@ DEADLINE = 300.0
 
 def tell(text: str) -> None:
     """Show progress, apart from the tables."""
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\n")  # in one piece: threads tell side by side
+    sys.stderr.flush()
 
 
 def measured(environment: str, module: str, *arguments: str) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
@@ -66,6 +67,7 @@ class TrioLoop:
         "_going_on",
         "_listening",
         "_scope",
+        "_thread",
         "_token",
     )
 
@@ -74,6 +76,7 @@ class TrioLoop:
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self._token = token
+        self._thread = threading.get_ident()
         self._cancellations = 0
         self._calls: deque[Callable[[], object]] = deque()
         self._listening = False
@@ -172,7 +175,8 @@ class TrioLoop:
             raise LoopGoneError from exc
 
     def is_current(self) -> bool:
-        return _current_token() is self._token
+        # The thread first: outside of a run trio has nothing but an exception to say so.
+        return threading.get_ident() == self._thread and _current_token() is self._token
 
     def in_task(self) -> bool:
         return trio.lowlevel.in_trio_task() and self.is_current()
