@@ -242,8 +242,7 @@ class Run(ABC):
         if inbox.events:
             inbox.wake()
             return
-        if not (inbox.nap or inbox.awake or inbox.lingering):
-            inbox.park()  # the ring may have been for an event, since evicted, too
+        inbox.heal()  # the ring may have been for an event, since evicted, too
         # Last, so that whoever is woken finds the interpreter free.
         self._answer(len(self._owed))
 

@@ -32,11 +32,11 @@ class _BellSocket(socket.socket):
 class _Bell:
     """A pair of sockets: whoever writes to the one wakes the task that reads from the other; nobody ever waits."""
 
-    __slots__ = ("_reader", "_writer")
+    __slots__ = ("_writer", "reader")
 
     def __init__(self) -> None:
-        self._reader, self._writer = (_BellSocket(fileno=end.detach()) for end in socket.socketpair())
-        self._reader.setblocking(False)
+        self.reader, self._writer = (_BellSocket(fileno=end.detach()) for end in socket.socketpair())
+        self.reader.setblocking(False)
         self._writer.setblocking(False)
 
     def ring(self) -> None:
@@ -45,10 +45,9 @@ class _Bell:
         except BlockingIOError:
             pass  # rung often enough
 
-    async def rung(self) -> None:
-        await trio.lowlevel.wait_readable(self._reader)
+    def silence(self) -> None:
         try:
-            self._reader.recv(4096)  # what this leaves wakes the task once more, in vain
+            self.reader.recv(4096)  # what this leaves wakes the task once more, in vain
         except BlockingIOError:
             pass  # it was not readable after all
 
@@ -108,9 +107,14 @@ class TrioLoop:
                     while True:
                         if self._going_on:
                             await trio.lowlevel.checkpoint()
+                            self._make_calls()
                         else:
-                            await self._bell.rung()
-                        self._make_calls()
+                            await trio.lowlevel.wait_readable(self._bell.reader)
+                            # Before the system call, because somebody may be waiting for an answer.
+                            self._make_calls()
+                            self._bell.silence()
+                            # What was appended behind the calls, and before its ring was taken away.
+                            self._going_on = bool(self._calls)
                 self._sound_alarms(trio.current_time())
                 self._make_calls()
         finally:
@@ -157,7 +161,7 @@ class TrioLoop:
         if not self._listening:
             self._post_by_trio(callback)
             return
-        # Appended before the ring: the loop takes the rings first and the calls second.
+        # Appended before the ring: the loop looks at the calls once more when it has taken the rings.
         self._calls.append(callback)
         self._bell.ring()
         if not self._is_listening():  # the run is about to end, and may not have seen the call
