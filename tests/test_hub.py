@@ -17,8 +17,9 @@ from mvx.common.metrics import (
     RecorderUnexpectedError,
 )
 from mvx.common.metrics._backends import EventLoop, LoopGoneError
-from mvx.common.metrics._hub import ROUND, LoopHub, hub_of
+from mvx.common.metrics._hub import LoopHub, hub_of
 from mvx.common.metrics._recorder import core_of
+from mvx.common.metrics._rounds import ROUND
 from mvx.common.metrics._waiting import current_loop
 from tests.support import DEADLINE, HOMES, Count, Journal, Plain, Tick, auntil, balanced, virgin
 

@@ -24,9 +24,11 @@ from mvx.common.metrics import (
     RecorderUnexpectedError,
 )
 from mvx.common.metrics import _hub as hub_module
-from mvx.common.metrics._hub import ROUND, LoopHub
+from mvx.common.metrics import _rounds as rounds_module
+from mvx.common.metrics._hub import LoopHub
 from mvx.common.metrics._plain import PlainRun
 from mvx.common.metrics._recorder import core_of
+from mvx.common.metrics._rounds import QUIET_ROUNDS, ROUND
 from mvx.common.metrics._runtime import supervisor_of
 from tests.support import DEADLINE, Count, Tick, balanced, until
 
@@ -77,8 +79,9 @@ def run_of(recorder: MetricsRecorder) -> PlainRun:
 
 def no_round_comes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind a round that has found something the next is put off for longer than any test lasts; so is the heartbeat."""
-    for pause in ("ROUND", "MAX_PAUSE", "HEARTBEAT"):
-        monkeypatch.setattr(hub_module, pause, 3600.0)
+    for pause in ("ROUND", "MAX_PAUSE"):
+        monkeypatch.setattr(rounds_module, pause, 3600.0)
+    monkeypatch.setattr(hub_module, "HEARTBEAT", 3600.0)
 
 
 def cancel_tasks(runtime: MetricsRuntime) -> None:
@@ -122,7 +125,7 @@ def test_ctrl_c_in_a_creation_leaves_no_recorder_behind(
             runtime.create_recorder("x")
     until(lambda: made[0].get_status() is RecorderState.STOPPED)
     assert runtime.create_recorder("x").get_status() is RecorderState.RUNNING
-    until(lambda: len(hub_of(runtime)._roster) == 1)
+    until(lambda: len(hub_of(runtime).rounds) == 1)
 
 
 # --- rounds --------------------------------------------------------------------------------------
@@ -158,7 +161,7 @@ def test_the_hub_sleeps_after_so_many_quiet_rounds(
     def make_a_round() -> bool:
         """Return whether the hub is still awake behind it."""
         over = threading.Event()
-        hub.call_soon(hub._look_round)
+        hub.call_soon(hub.rounds.look)
         hub.call_soon(over.set)
         assert over.wait(DEADLINE)
         return hub.nap == []
@@ -166,7 +169,7 @@ def test_the_hub_sleeps_after_so_many_quiet_rounds(
     recorder.register_event(Tick())
     until(lambda: recorder.statistics().processed == 1)
     make_a_round()  # which finds that there was one
-    for _ in range(hub_module.QUIET_ROUNDS - 1):
+    for _ in range(QUIET_ROUNDS - 1):
         assert make_a_round()
     recorder.register_event(Tick())
     if forced:
@@ -175,7 +178,7 @@ def test_the_hub_sleeps_after_so_many_quiet_rounds(
     assert recorder.statistics().processed == 2
     if not forced:
         make_a_round()
-    for _ in range(hub_module.QUIET_ROUNDS):
+    for _ in range(QUIET_ROUNDS):
         assert make_a_round()
     assert not make_a_round()
 
@@ -188,7 +191,7 @@ def test_a_half_full_inbox_does_not_wait_for_the_round(
     recorder = runtime.create_recorder("x", queue_max_size=10, linger=ROUND)
     recorder.register_metric(metric := Count())
     recorder.register_event(Tick())
-    until(lambda: metric.total == 1 and hub_of(runtime)._round_at < math.inf)
+    until(lambda: metric.total == 1 and hub_of(runtime).rounds.due < math.inf)
     assert hub_of(runtime).nap == []
     for n in range(6):
         recorder.register_event(Tick(n))
@@ -215,18 +218,18 @@ def test_an_idle_one_beside_a_busy_one_waits_for_one_round(
     no_round_comes_by_itself(monkeypatch)
     hub = hub_of(runtime)
     rounds = 0
-    look_round = hub._look_round
+    look_round = hub.rounds.look
 
     def look_and_count() -> None:
         nonlocal rounds
         rounds += 1
         look_round()
 
-    monkeypatch.setattr(hub, "_look_round", look_and_count)
+    monkeypatch.setattr(hub.rounds, "look", look_and_count)
     monkeypatch.setattr(hub, "_heartbeat", lambda: None)  # it would find the event, too
 
     def come() -> None:
-        hub._round_at = hub.loop.now()
+        hub.rounds.due = hub.loop.now()
         hub._set_alarm()
 
     busy, idle = runtime.create_recorder("busy"), runtime.create_recorder("idle")
@@ -262,7 +265,7 @@ def test_rounds_take_no_more_than_their_share(
 ) -> None:
     """The more work a look at everybody is, the later comes the next, but within a second."""
     hub = hub_of(runtime)
-    monkeypatch.setattr(hub, "_wake_who_has_events", lambda: True)
+    monkeypatch.setattr(hub.rounds, "_wake_who_has_events", lambda: True)
     clock = iter((0.0, work))
 
     class Clock:
@@ -270,11 +273,11 @@ def test_rounds_take_no_more_than_their_share(
 
     held = Held(hub)  # so that the hub's own steps do not use up the clock
     with monkeypatch.context() as patched:
-        patched.setattr(hub_module, "time", Clock)
+        patched.setattr(rounds_module, "time", Clock)
         patched.setattr(hub.loop.__class__, "now", lambda _: 100.0)
-        hub._look_round()
-    assert hub._round_at == 100.0 + pause
-    hub._round_at = math.inf
+        hub.rounds.look()
+    assert hub.rounds.due == 100.0 + pause
+    hub.rounds.due = math.inf
     held.release.set()
 
 

@@ -25,6 +25,7 @@ from mvx.common.metrics import (
     RecorderState,
 )
 from mvx.common.metrics import _hub as hub_module
+from mvx.common.metrics import _rounds as rounds_module
 from mvx.common.metrics._backends import LoopGoneError
 from mvx.common.metrics._hub import LoopHub, hub_of
 from mvx.common.metrics._recorder import core_of
@@ -69,8 +70,9 @@ KINDS: tuple[tuple[type[Trial], float | None], ...] = (
 @pytest.fixture(autouse=True)
 def one_round_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind its first event a recorder on the roster lingers as long as the others."""
-    for pause in ("ROUND", "MAX_PAUSE", "HEARTBEAT"):
-        monkeypatch.setattr(hub_module, pause, LONG)
+    for pause in ("ROUND", "MAX_PAUSE"):
+        monkeypatch.setattr(rounds_module, pause, LONG)
+    monkeypatch.setattr(hub_module, "HEARTBEAT", LONG)
 
 
 def at_rest(trial: Trial) -> bool:
@@ -153,7 +155,7 @@ def test_the_listener_is_cancelled(home: str, arena: Arena, tally: Tally, monkey
                         assert trial.get_status() is RecorderState.STOPPED
                         assert len(trial.accepted) == 9
                     assert (hub is here) is (home != "runtime")
-                    assert (hub.active, hub._attached, hub._roster, hub._wanted) == (0, {}, {}, {})
+                    assert (hub.active, hub._attached, len(hub.rounds), hub._timetable._wanted) == (0, {}, 0, {})
 
         with telling(strike):
             run(arena, main)

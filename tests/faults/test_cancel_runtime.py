@@ -217,7 +217,7 @@ async def create(life: Life, strike: Strike, run: Run) -> None:
     await auntil(lambda: not hub._beating)
     assert hub.active == 0
     assert not hub._attached
-    assert not hub._roster
+    assert not hub.rounds
 
 
 async def test_the_runtimes_surroundings_are_cancelled(

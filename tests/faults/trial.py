@@ -226,8 +226,8 @@ class Place:
         await auntil(lambda: not hub._beating)
         assert hub.active == 0
         assert not hub._attached
-        assert not hub._roster
-        assert not hub._wanted
+        assert not hub.rounds
+        assert not hub._timetable._wanted
 
 
 @asynccontextmanager

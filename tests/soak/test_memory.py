@@ -77,13 +77,13 @@ async def hosted(home: str, kind: type[Journal], **options: Any) -> AsyncIterato
 
 def tidy(hub: LoopHub, *, attached: int) -> bool:
     """Whether a hub remembers no more than it has to while ``attached`` idle recorders run on its loop."""
-    runs = [run for run in (*hub._attached, *hub._roster) if isinstance(run, Run)]
+    runs = [run for run in (*hub._attached, *hub.rounds) if isinstance(run, Run)]
     alive = {run.inbox for run in runs}
     return (
         len(runs) == attached
         and not hub._calls
-        and set(hub._wanted) <= alive
-        and len(hub._due) <= 2 * len(hub._wanted) + 64
+        and set(hub._timetable._wanted) <= alive
+        and len(hub._timetable._due) <= 2 * len(hub._timetable._wanted) + 64
     )
 
 
@@ -152,7 +152,7 @@ async def test_creations_that_come_to_nothing(effort: Effort, tally: Tally) -> N
                 with anyio.CancelScope() as scope:
                     scope.cancel()
                     await runtime.acreate_recorder("x")
-                await auntil(lambda: not (supervisor._creations or supervisor._recorders or hub._roster))
+                await auntil(lambda: not (supervisor._creations or supervisor._recorders or hub.rounds))
                 done += 3
     tally("creations that came to nothing", done)
 

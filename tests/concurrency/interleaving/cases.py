@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mvx.common.metrics import _copying, _hub
+from mvx.common.metrics import _copying, _rounds
 from tests.concurrency.interleaving.explore import explore
 from tests.concurrency.interleaving.locks import Replacements
 from tests.concurrency.interleaving.loop import on_scripted_loops
@@ -49,8 +49,8 @@ class Case:
     def _replace(self, stage: Stage) -> Replacements:
         copying: Replacements = {_copying: {"tuple": _copy}} if self.in_copies else {}
         scripted = on_scripted_loops(stage)
-        # Ten rounds in vain before the hub sleeps are not different from one.
-        return {**scripted, _hub: {**scripted[_hub], "QUIET_ROUNDS": 1}, **copying}
+        # Ten rounds in vain before they end are not different from one.
+        return {**scripted, _rounds: {"QUIET_ROUNDS": 1}, **copying}
 
 
 @interleaved

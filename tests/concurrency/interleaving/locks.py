@@ -10,7 +10,7 @@ from typing import Self
 
 import pytest
 
-from mvx.common.metrics import _core, _dispatch, _hub, _inbox, _waiting
+from mvx.common.metrics import _core, _dispatch, _hub, _inbox, _rounds, _waiting
 from tests.concurrency.interleaving.stage import Stage
 
 Replacements = Mapping[ModuleType, Mapping[str, object]]
@@ -61,7 +61,7 @@ def staged(stage: Stage, more: Replacements) -> Iterator[None]:
         main_thread=threading.main_thread,
     )
     with pytest.MonkeyPatch.context() as patch:
-        for module in (_inbox, _waiting, _hub, _core):
+        for module in (_inbox, _waiting, _hub, _rounds, _core):
             patch.setattr(module, "time", time)
         for module in (_waiting, _core, _dispatch):
             patch.setattr(module, "threading", locks)

@@ -30,8 +30,10 @@ from mvx.common.metrics import (
     _plain,
     _recorder,
     _room,
+    _rounds,
     _run,
     _statistics,
+    _timetable,
     _waiting,
 )
 
@@ -48,8 +50,10 @@ MODULES: Final = (
     _plain,
     _recorder,
     _room,
+    _rounds,
     _run,
     _statistics,
+    _timetable,
     _waiting,
 )
 """The code in which threads are switched."""

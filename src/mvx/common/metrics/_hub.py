@@ -9,33 +9,23 @@ there is nothing that somebody could cancel.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sized
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 import anyio
 
 from ._backends import EventLoop, LoopGoneError
-from ._copying import copied
 from ._fork import never_finalise, reset_in_child
 from ._log import emit
+from ._rounds import Attached, Rounds, Worker
+from ._timetable import Sleeper, Timetable
 from ._waiting import HEARTBEAT
 
-ROUND = 0.1
-"""Seconds between two looks at those on the roster, while any of them gets events; the default of ``linger``."""
-QUIET_ROUNDS = 10
-"""How many rounds may find nothing before the hub sleeps and the next event has to wake it."""
-MAX_SHARE = 0.01
-"""How much of the time may be spent looking; with thousands on the roster, a look comes the later."""
-MAX_PAUSE = HEARTBEAT
-"""Seconds between two looks at the most."""
 SLACK = 0.000_5
 """Seconds that something may be done early, because clocks of event loops are as coarse as that."""
 SLICE = 0.001
@@ -46,38 +36,6 @@ REST = 0.000_05
 A thread that merely yields wins the interpreter lock back before the waiting ones notice; they
 were measured to wait for seconds.  A real sleep of this length brings that down to milliseconds.
 """
-
-
-class Sleeper(Protocol):
-    """Something that wants to be looked at later: an inbox in its linger."""
-
-    def look(self) -> None:
-        """The set time has come; must not raise."""
-        ...
-
-
-class Attached(Protocol):
-    """Something that the hub looks after all the time: a run."""
-
-    def heal(self) -> None:
-        """See whether a call from another thread was lost; must not raise."""
-        ...
-
-    def loop_ends(self) -> None:
-        """Come to an end, soon, if nobody else sees to that; must not raise."""
-        ...
-
-
-class Worker(Attached, Protocol):
-    """Something that works in turns: a run without a task."""
-
-    def wake_up(self) -> None:
-        """There are events for it; must not raise."""
-        ...
-
-    def turn(self) -> bool:
-        """Work until there is nothing left to do, or the hub is tired; return whether there is more; must not raise."""
-        ...
 
 
 class LoopHub:
@@ -97,24 +55,14 @@ class LoopHub:
         self._poster: int | None = None
         self._gone = False
         self._attached: dict[Attached, None] = {}
-        # A heap of times and numbers; not of sleepers, as an entry may stay for hours when nobody wants it any more.
-        self._due: list[tuple[float, int]] = []
-        self._sleepers: dict[int, Sleeper] = {}
-        # When each sleeper is to be looked at, and its number: one that dozes again only changes its time here.
-        self._wanted: dict[Sleeper, tuple[float, int]] = {}
-        self._order = itertools.count()
         self._turns: deque[Worker] = deque()
         self._awake = False
         self._alarm_at = math.inf
         self._beating = False
-        self._round_at = math.inf
-        self.events_came = False
-        """Whether a worker has had events since the last round; for the workers to set."""
-        self._quiet_rounds = 0
-        self._roster: dict[Worker, Sized] = {}
-        """Those without a task, and where their events come in."""
-        self.nap: list[None] = [None]
-        """Holds a token while nobody looks at the roster: whoever finds it takes it and rings."""
+        self._timetable = Timetable()
+        self.rounds = Rounds(loop)
+        self.nap = self.rounds.nap
+        """For whoever emits to somebody on the roster."""
         reset_in_child(self)
 
     # --- from any thread -------------------------------------------------------------------------
@@ -132,9 +80,9 @@ class LoopHub:
         self._post()
 
     def ring(self) -> bool:
-        """Look at the roster, whose sleep the caller has ended; return False if the loop has ended; from any thread."""
+        """Begin the rounds, whose sleep the caller has ended; return False if the loop has ended; from any thread."""
         try:
-            self.call_soon(self._look_round)
+            self.call_soon(self.rounds.look)
         except LoopGoneError:
             return False
         return True
@@ -146,7 +94,7 @@ class LoopHub:
         """
         if self._gone:
             raise LoopGoneError
-        self._roster[worker] = events
+        self.rounds.enlist(worker, events)
         if not self._beating:
             self.call_soon(self._start_heartbeat)
 
@@ -228,44 +176,6 @@ class LoopHub:
             except LoopGoneError:
                 self._gone = True  # whoever waits for it finds that out
 
-    def _look_round(self) -> None:
-        """Wake those on the roster who have got events; if nobody has, sleep until rung for."""
-        # Its own work alone: for how long it was kept from that says nothing about what the next look will take.
-        began = time.thread_time()
-        if self._wake_who_has_events() or self.events_came:
-            self.events_came = False
-            self._quiet_rounds = 0
-        elif self._quiet_rounds < QUIET_ROUNDS:
-            self._quiet_rounds += 1
-        else:
-            self.nap[:] = [None]
-            # Behind the write: whoever has found no token had put the event there before.
-            if not self._wake_who_has_events():
-                self._round_at = math.inf
-                return
-            self._quiet_rounds = 0
-        self.nap.clear()
-        pause = (time.thread_time() - began) / MAX_SHARE
-        self._round_at = self.loop.now() + min(max(ROUND, pause), MAX_PAUSE)
-
-    def _wake_who_has_events(self) -> bool:
-        while True:
-            try:
-                found = [worker for worker, events in self._roster.items() if events]
-                break
-            except RecursionError:
-                raise
-            except RuntimeError:  # another thread has enlisted somebody meanwhile
-                continue
-        for worker in found:
-            worker.wake_up()
-        return bool(found)
-
-    def _end_rounds(self) -> None:
-        self._round_at = math.inf
-        self.nap[:] = [None]
-        self._wake_who_has_events()
-
     def _start_heartbeat(self) -> None:
         if not self._beating:
             self._beating = self.loop.alarm(self.loop.now() + HEARTBEAT, self._beat)
@@ -278,54 +188,27 @@ class LoopHub:
     def detach(self, run: Attached) -> None:
         """Forget ``run``; with the last one the heartbeat ends."""
         self._attached.pop(run, None)
-        self._roster.pop(run, None)  # type: ignore[call-overload] # it may be on neither
+        self.rounds.strike(run)
         # A coroutine of a loop that is gone may be finalised anywhere.
-        if not (self._attached or self._roster) and self.loop.is_current():
+        if not (self._attached or self.rounds) and self.loop.is_current():
             self._beating = False
             self.loop.no_alarm(self._beat)
-            self._tidy_up()
+            self._timetable.tidy_up()
             if self._next_event() == math.inf:
                 self._alarm_at = math.inf
                 self.loop.no_alarm(self._tick)
 
     def look_later(self, sleeper: Sleeper, delay: float) -> bool:
         """Call ``sleeper.look()`` in ``delay`` seconds; return False if the hub cannot."""
-        due = self.loop.now() + delay
-        if sleeper in self._wanted:
-            self._wanted[sleeper] = due, self._wanted[sleeper][1]
-            return True
-        number = next(self._order)
-        heapq.heappush(self._due, (due, number))
-        self._sleepers[number] = sleeper
-        self._wanted[sleeper] = due, number
+        self._timetable.note(sleeper, self.loop.now() + delay)
         if self._set_alarm():
             return True
-        self.look_no_more(sleeper)
+        self._timetable.strike(sleeper)
         return False
 
     def look_no_more(self, sleeper: Sleeper) -> None:
         """Forget that ``sleeper`` wanted to be looked at."""
-        if sleeper in self._wanted:
-            del self._sleepers[self._wanted.pop(sleeper)[1]]
-        if len(self._due) > 2 * len(self._wanted) + 64:
-            self._tidy_up()
-
-    def _tidy_up(self) -> None:
-        self._due = [entry for entry in self._due if entry[1] in self._sleepers]
-        heapq.heapify(self._due)
-
-    def _look_at_the_due(self, now: float) -> None:
-        while self._due and self._due[0][0] <= now:
-            number = heapq.heappop(self._due)[1]
-            sleeper = self._sleepers.get(number)
-            if sleeper is None:
-                continue
-            wanted = self._wanted[sleeper][0]
-            if wanted > now:
-                heapq.heappush(self._due, (wanted, number))
-            else:
-                del self._wanted[sleeper], self._sleepers[number]
-                sleeper.look()
+        self._timetable.strike(sleeper)
 
     def _set_alarm(self) -> bool:
         """Have :meth:`_tick` called in time for whatever comes first; return False if the loop does not do that."""
@@ -337,16 +220,16 @@ class LoopHub:
         return True
 
     def _next_event(self) -> float:
-        return min(self._round_at, self._due[0][0] if self._due else math.inf)
+        return min(self.rounds.due, self._timetable.next)
 
     def _tick(self) -> None:
         self._alarm_at = math.inf
         self._begin()
         try:
             now = self.loop.now() + SLACK
-            self._look_at_the_due(now)
-            if now >= self._round_at:
-                self._look_round()
+            self._timetable.look(now)
+            if now >= self.rounds.due:
+                self.rounds.look()
             self._let_work()
         finally:
             self._awake = False
@@ -356,10 +239,8 @@ class LoopHub:
     def _keep_time(self) -> None:
         """Set the alarm; where the loop takes none any more, look at everybody now, and let nobody count on a look."""
         if not self._set_alarm():
-            overdue, self._wanted, self._sleepers, self._due = self._wanted, {}, {}, []
-            for sleeper in overdue:
-                sleeper.look()
-            self._end_rounds()
+            self._timetable.look_at_all()
+            self.rounds.end()
 
     def _beat(self) -> None:
         self._begin()
@@ -369,19 +250,19 @@ class LoopHub:
         finally:
             self._awake = False
         self._beating = False
-        if self._attached or self._roster:
+        if self._attached or self.rounds:
             self._start_heartbeat()
         self._keep_time()
         self._go_on()
 
     def _heartbeat(self) -> None:
-        for run in (*self._attached, *copied(self._roster)):
+        for run in (*self._attached, *self.rounds):
             run.heal()
         # Whoever owed a post may have been interrupted, and whoever has taken the token.
         self._posted = False
         self._make_calls()
-        if not self.nap and self._round_at == math.inf:
-            self._look_round()
+        if self.rounds.are_stuck():
+            self.rounds.look()
 
     def await_turn(self, worker: Worker) -> None:
         """Let ``worker`` have a turn when those before it have had theirs; for a hub that may block its loop."""
@@ -404,11 +285,11 @@ class LoopHub:
         """The loop is about to end: let those who work in turns come to their end; blocks the loop meanwhile."""
         self._awake = True
         self._make_calls()
-        for worker in copied(self._roster):
+        for worker in self.rounds:
             worker.loop_ends()
         while self._turns:
             self._let_work()
-        self._end_rounds()
+        self.rounds.end()
 
     def is_tired(self) -> bool:
         """Whether the loop has been busy for so long that other threads need a rest of it."""

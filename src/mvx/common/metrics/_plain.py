@@ -14,8 +14,8 @@ from typing import Any
 
 from ._backends import LoopGoneError
 from ._hosting import Home
-from ._hub import ROUND
 from ._lifecycle import OperationOwner, RecorderOp, RecorderState, RecorderWaitHandle, settled
+from ._rounds import ROUND
 from ._run import DEFAULT_DRAIN_TIMEOUT, MAX_BATCH, Run
 from .errors import RecorderDispatcherCancelledError, RecorderDrainTimeoutError, RecorderUnexpectedError
 
@@ -127,7 +127,7 @@ class PlainRun(Run):
             self._answers = len(self._owed)
             self._events = len(inbox.events)
             if self._events:
-                self._hub.events_came = True
+                self._hub.rounds.events_came = True
             self._note_high_water(self._events)
         self._drain()
         if not self._events:

@@ -16,10 +16,11 @@ from ._core import ACTIVE, RecorderCore, RecorderOptions
 from ._dispatch import FailurePolicy
 from ._event import MetricEvent
 from ._hosting import BIRTH, GroupHome, home_here
-from ._hub import ROUND, hub_of
+from ._hub import hub_of
 from ._inbox import InboxOptions, OverflowPolicy
 from ._lifecycle import STATE_TABLE, Reaction, RecorderState, RecorderWaitHandle
 from ._metric import Metric
+from ._rounds import ROUND
 from ._run import DEFAULT_DRAIN_TIMEOUT
 from ._statistics import RecorderStatistics
 from ._waiting import current_loop

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mvx.common.metrics import RecorderState, RecorderWaitHandle
-from mvx.common.metrics._hub import ROUND
 from mvx.common.metrics._plain import PlainRun
+from mvx.common.metrics._rounds import ROUND
 from mvx.common.metrics._waiting import HEARTBEAT
 from tests.concurrency.interleaving.cases import Cases, Make
 from tests.concurrency.interleaving.scenario import Scenario
