@@ -162,7 +162,7 @@ def test_the_hub_sleeps_after_so_many_quiet_rounds(
         """Return whether the hub is still awake behind it."""
         over = threading.Event()
         hub.call_soon(hub.rounds.look)
-        hub.call_soon(over.set)
+        hub.call_soon(lambda: hub.call_soon(over.set))  # behind the work that the look has found
         assert over.wait(DEADLINE)
         return hub.nap == []
 
@@ -245,6 +245,7 @@ def test_an_idle_one_beside_a_busy_one_waits_for_one_round(
     busy.register_event(Tick())  # and one more with each that is handled, so that there always is one
     until(lambda: feeding.total > 100)
     for done in range(3):
+        until(lambda: not core_of(idle).inbox.awake)  # handling an event, it would find the next one by itself
         before, emitted = rounds, feeding.total
         held = Held(hub)
         idle.register_event(Tick())
