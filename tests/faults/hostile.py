@@ -328,10 +328,13 @@ class Moody(Count):
         metric = self
 
         class Judge(MetricEvent):
-            """Is asked whether other classes are subclasses of it."""
+            """Is asked whether other events' classes are subclasses of it."""
 
             @classmethod
             def __subclasshook__(cls, other: type) -> bool:
+                # MetricEvent asks all its subclasses about what is no event, also for other tests.
+                if MetricEvent not in other.__mro__:
+                    return False
                 metric._strike("subclass check")
                 return True
 

@@ -6,6 +6,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import pytest
@@ -21,6 +22,7 @@ from mvx.common.metrics import (
     RecorderQueueOverflowError,
     RecorderState,
 )
+from mvx.common.metrics.instruments import Counter
 from tests.conftest import Effort, Tally
 from tests.faults.hostile import (
     KINDS,
@@ -283,6 +285,58 @@ def test_a_metric_that_cannot_be_registered(
                 await stage.neighbour_is_well()
 
     tally(TRIED, theatre.show(home, scene))
+
+
+@RAISES
+def test_an_event_class_that_cannot_say_what_it_is_a_base_of(
+    theatre: Theatre, home: str, troubles: tuple[Trouble, ...], tally: Tally
+) -> None:
+    """Python asks it about everything that is no event; whoever emits such a thing is told what is wrong all the same."""
+
+    async def scene(stage: Stage) -> None:
+        for trouble, kind in theatre.mixed(troubles, KINDS):
+            with stage.trial(trouble.name, kind.__name__):
+
+                async def act(recorder: MetricsRecorder, trouble: Trouble = trouble) -> None:
+                    judge = biased(trouble)
+                    try:
+                        for wrong in (7, "tick", object(), Tick):
+                            with pytest.raises(TypeError, match="argument 'event' must be a MetricEvent, got"):
+                                recorder.register_event(wrong)  # type: ignore[arg-type] # because that is the mistake
+                        count = Count()
+                        count.event_types = (int,)  # type: ignore[assignment,misc] # likewise
+                        with pytest.raises(TypeError, match="must hold MetricEvent classes only, got <class 'int'>"):
+                            recorder.register_metric(count)
+                        with pytest.raises(TypeError, match="'on' must be a MetricEvent class or a tuple of them"):
+                            Counter("count", on=int)  # type: ignore[type-var] # likewise
+                        recorder.register_metric(seen := Seen())
+                        recorder.register_event(Mock(spec=Tick, event_type="test.tick"))
+                        recorder.register_event(Tick())
+                        assert (await recorder.flush()).success
+                        assert len(seen.events) == 2
+                    finally:
+                        judge.armed = False
+
+                part = await stage.play(kind, act)
+                assert part.spoilt is None
+                await stage.neighbour_is_well()
+
+    tally(TRIED, theatre.show(home, scene))
+
+
+def biased(trouble: Trouble) -> Any:
+    """Return an event class that fails as long as it is armed when it is asked about others."""
+
+    class Biased(MetricEvent):
+        armed = True
+
+        @classmethod
+        def __subclasshook__(cls, other: type) -> Any:
+            if cls.armed:
+                trouble.strike()
+            return NotImplemented
+
+    return Biased
 
 
 def test_ctrl_c_in_bad_input_stays_ctrl_c() -> None:

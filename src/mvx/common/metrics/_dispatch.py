@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from ._event import MAX_KNOWN_CLASSES, MetricEvent
+from ._event import MAX_KNOWN_CLASSES, MetricEvent, is_event_class
 from ._interrupt import forget_traceback, is_for_the_thread
 from ._log import LimitedLog
 from ._metric import Metric
@@ -189,7 +189,7 @@ class Dispatcher:
     def _route(self, event: MetricEvent) -> _Route:
         table = self._table
         event_class = type(event)
-        genuine = issubclass(event_class, MetricEvent)
+        genuine = is_event_class(event_class)
         if not genuine:
             event_class = _class_said(event)
         answers = {slot: self._wants(slot, event_class) for slot in table.slots}

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ._event import MetricEvent
+from ._event import MetricEvent, is_event_class
 from ._interrupt import is_for_the_thread
 from ._text import show
 
@@ -97,6 +97,6 @@ def _check_event_types(metric: Metric) -> None:
         msg = f"argument 'metric': {owner}.event_types must be {wish}, got {show(wanted)}"
         raise TypeError(msg)
     for item in wanted:
-        if not (isinstance(item, type) and issubclass(item, MetricEvent)):
+        if not is_event_class(item):
             msg = f"argument 'metric': {owner}.event_types must hold MetricEvent classes only, got {show(item)}"
             raise TypeError(msg)

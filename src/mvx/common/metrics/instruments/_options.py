@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
 from mvx.common.metrics import _validation as validation
-from mvx.common.metrics._event import MetricEvent
+from mvx.common.metrics._event import MetricEvent, is_event_class
 from mvx.common.metrics._text import show
 
 from ._fields import check_attribute
@@ -122,7 +122,7 @@ def event_classes(argument: str, given: Events[E]) -> tuple[type[E], ...]:
     if not events:
         raise ValueError(f"argument {argument!r} must name an event class at least, got ()")
     for found in cast("tuple[object, ...]", events):  # what the types promise is not known at run time
-        if not (isinstance(found, type) and issubclass(found, MetricEvent)):
+        if not is_event_class(found):
             msg = f"argument {argument!r} must be a MetricEvent class or a tuple of them, got {show(found)}"
             raise TypeError(msg)
     return events
