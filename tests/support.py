@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
+import sniffio
 
 from mvx.common.metrics import Metric, MetricEvent, MetricsRecorder, MetricsRuntime, RecorderStatistics
 from mvx.common.metrics._hosting import BIRTH, Birth, GroupHome
@@ -104,22 +108,35 @@ class Failing(Count):
 
 
 class Gate:
-    """Holds tasks of any loop until it is opened from any thread; tells when the first one waits."""
+    """Holds tasks of any loop until it is opened from any thread, or by a signal handler; tells when the first waits."""
 
     def __init__(self, *, is_open: bool = False) -> None:
-        self._open = threading.Event()
+        self.is_open = is_open
         self.reached = threading.Event()
-        if is_open:
-            self._open.set()
+        self._openers: list[Callable[[], object]] = []
 
     def open(self) -> None:
-        self._open.set()
+        self.is_open = True
+        for let_through in tuple(self._openers):
+            with contextlib.suppress(RuntimeError):  # that loop has been closed
+                let_through()
 
     async def passage(self) -> None:
         self.reached.set()
-        while not self._open.is_set():
-            # Another loop may open the gate: an anyio.Event could not be set from there.
-            await anyio.sleep(0.001)
+        event = anyio.Event()
+        self._openers.append(_from_any_thread(event.set))
+        # Behind the entry, so that whoever opens the gate meanwhile is seen here or sees that.
+        if not self.is_open:
+            await event.wait()
+
+
+def _from_any_thread(call: Callable[[], None]) -> Callable[[], object]:
+    """Return what any thread may call to have ``call`` made in the running loop."""
+    if sniffio.current_async_library() == "trio":
+        import trio  # noqa: PLC0415 — only where it is asked for
+
+        return partial(trio.lowlevel.current_trio_token().run_sync_soon, call)
+    return partial(asyncio.get_running_loop().call_soon_threadsafe, call)
 
 
 class Journal(MetricsRecorder):
@@ -192,7 +209,7 @@ async def virgin(home: str, kind: type[R], *args: Any, **options: Any) -> AsyncI
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Wait for something that happens in another thread and tells nobody, such as a thread's blocking."""
+    """Wait for something that happens elsewhere and tells nobody, such as a thread's blocking or a change of state."""
     deadline = time.monotonic() + DEADLINE
     while not condition():
         assert time.monotonic() < deadline

@@ -561,17 +561,25 @@ async def test_a_stopped_hook_that_takes_too_long(
 
 
 class Timed(Journal):
-    """Shows how much time its change hook has."""
+    """Shows how much time its change hook has, whenever that is asked for."""
 
-    deadline = 0.0
-    looks = 0
+    def __init__(self, entity_id: str = "timed", **options: Any) -> None:
+        super().__init__(entity_id, **options)
+        self.question, self.answer = Gate(), Gate()
+        self.deadline = 0.0
 
     async def _on_metric_changed(self, *, metric: Metric, event: MetricEvent) -> None:
-        self.changed.reached.set()
-        while not self.changed._open.is_set():
+        while True:
+            await self.question.passage()
+            if self.changed.is_open:
+                return
             self.deadline = anyio.current_effective_deadline()
-            self.looks += 1
-            await anyio.sleep(0.001)
+            self.question, answer = Gate(), self.answer
+            answer.open()
+
+    def let_go(self) -> None:
+        self.changed.open()
+        self.question.open()
 
 
 async def held_up(recorder: Timed) -> None:
@@ -579,14 +587,18 @@ async def held_up(recorder: Timed) -> None:
     recorder.register_metric(Count())
     recorder.changed = Gate()
     recorder.register_event(Tick())
-    await auntil(lambda: recorder.looks)
-    assert recorder.deadline == float("inf")
+    assert await deadline_of(recorder) == float("inf")
 
 
-async def looked(recorder: Timed) -> None:
-    """Wait until the hook has looked at its deadline once more."""
-    looks = recorder.looks
-    await auntil(lambda: recorder.looks > looks + 1)
+async def deadline_of(recorder: Timed) -> float:
+    """Have the hook look at its deadline, behind what the recorder's loop was asked for before."""
+    asked = Gate()
+    core_of(recorder).home.hub().call_soon(asked.open)
+    await asked.passage()
+    recorder.answer = Gate()
+    recorder.question.open()
+    await recorder.answer.passage()
+    return recorder.deadline
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -700,14 +712,13 @@ async def test_a_second_stop_does_not_prolong_the_drain(home: str) -> None:
         await held_up(recorder)
         try:
             first = recorder.stop()
-            await auntil(lambda: recorder.deadline < float("inf"))
-            deadline = recorder.deadline
+            deadline = await deadline_of(recorder)
+            assert deadline < float("inf")
             assert recorder.stop() is first
             core_of(recorder).home.hub().call_soon(run_of(recorder).heal)
-            await looked(recorder)
-            assert recorder.deadline == deadline
+            assert await deadline_of(recorder) == deadline
         finally:
-            recorder.changed.open()
+            recorder.let_go()
         assert (await first).success
 
 
@@ -717,12 +728,10 @@ async def test_a_drain_without_a_limit(home: str) -> None:
         await held_up(recorder)
         try:
             stop = recorder.stop()
-            run = run_of(recorder)
-            await auntil(lambda: run._stopping_begun)
-            await looked(recorder)
-            assert recorder.deadline == float("inf")
+            assert await deadline_of(recorder) == float("inf")
+            assert run_of(recorder)._stopping_begun
         finally:
-            recorder.changed.open()
+            recorder.let_go()
         assert (await stop).success
 
 
@@ -733,15 +742,14 @@ async def test_a_stop_that_did_not_come_through(home: str) -> None:
         try:
             run = run_of(recorder)
             core_of(recorder).home.hub().call_soon(run.heal)
-            await looked(recorder)
+            assert await deadline_of(recorder) == float("inf")
             assert not core_of(recorder).inbox.closed
-            assert recorder.deadline == float("inf")
             run._stop_requested = True
             core_of(recorder).home.hub().call_soon(run.heal)
-            await auntil(lambda: recorder.deadline < float("inf"))
+            assert await deadline_of(recorder) < float("inf")
             assert core_of(recorder).inbox.closed
         finally:
-            recorder.changed.open()
+            recorder.let_go()
         assert (await recorder.stop()).success
 
 

@@ -194,7 +194,7 @@ async def test_an_overflow_is_swallowed(policy: OverflowPolicy, home: str, caplo
     async with virgin(
         home, Journal, "narrow", queue_max_size=1, queue_overflow_policy=policy, block_timeout=0.0, linger=0.0
     ) as recorder:
-        recorder.changed._open.clear()
+        recorder.changed.is_open = False
         emitter = MetricsEmitter(recorder, (Count(),))
         emitter.emit(Tick(0))
         await anyio.to_thread.run_sync(recorder.changed.reached.wait, DEADLINE)
@@ -522,7 +522,7 @@ async def test_aemit_lets_cancellation_through(means: str, home: str, anyio_back
     if means == "task" and anyio_backend[0] != "asyncio":
         pytest.skip("trio has no Task.cancel()")
     async with virgin(home, Journal, "narrow", queue_max_size=1, linger=0.0) as recorder:
-        recorder.changed._open.clear()
+        recorder.changed.is_open = False
         emitter = MetricsEmitter(recorder, (Count(),))
         await emitter.aemit(Tick(0))
         await anyio.to_thread.run_sync(recorder.changed.reached.wait, DEADLINE)

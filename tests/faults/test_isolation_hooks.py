@@ -274,7 +274,7 @@ def test_a_hook_that_lies_about_its_event_loop(theatre: Theatre, name: str | Non
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_a_hook_that_starts_tasks(theatre: Theatre, home: str, hook: str) -> None:
-    """Tasks that hooks have left behind, failing ones among them, neither hold up nor spoil anything."""
+    """Tasks that hooks have left behind, failing and sleeping ones among them, neither hold up nor spoil anything."""
     kept: list[object] = []
 
     async def fail() -> None:

@@ -1,4 +1,7 @@
-"""Hours of a service's life, on a clock that jumps over every pause: what happens in them takes seconds."""
+"""Hours of a service's life, on a clock that jumps over every pause: what happens in them takes seconds.
+
+No sleep in this file lasts: the loops of :mod:`tests.soak.virtual` move their clock on instead.
+"""
 
 from __future__ import annotations
 

@@ -38,6 +38,7 @@ from mvx.common.metrics._log import LimitedLog
 from mvx.common.metrics._recorder import core_of
 from mvx.common.metrics._run import Run
 from mvx.common.metrics._runtime import supervisor_of
+from mvx.common.metrics._timetable import LEFT_OVER
 from mvx.common.metrics._waiting import current_loop
 from tests.conftest import Effort, Tally
 from tests.soak.census import halves, take_census, tasks
@@ -83,7 +84,7 @@ def tidy(hub: LoopHub, *, attached: int) -> bool:
         len(runs) == attached
         and not hub._calls
         and set(hub._timetable._wanted) <= alive
-        and len(hub._timetable._due) <= 2 * len(hub._timetable._wanted) + 64
+        and len(hub._timetable._due) <= 2 * len(hub._timetable._wanted) + LEFT_OVER
     )
 
 

@@ -38,6 +38,7 @@ def loop() -> NoReturn:
 
 
 def sleep() -> NoReturn:
+    """Never come back; that it sleeps is the fault shown here."""
     entered.set()
     while True:
         time.sleep(3600)

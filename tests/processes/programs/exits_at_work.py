@@ -30,7 +30,7 @@ from tests.processes.programs.common import (
     total_of,
     use_engine,
 )
-from tests.support import Count, Tick
+from tests.support import Count, Tick, auntil, until
 
 CAPACITY = 4
 THREADS = 3
@@ -93,8 +93,7 @@ class HeldUp(Witness):
 
     async def _on_metric_changed(self, *, metric: Metric, event: MetricEvent) -> None:
         self.reached.set()
-        while self.get_status() is RecorderState.RUNNING:
-            await anyio.sleep(0.001)
+        await auntil(lambda: self.get_status() is not RecorderState.RUNNING)
 
 
 class HeldUpByMain(Witness):
@@ -104,8 +103,7 @@ class HeldUpByMain(Witness):
 
     async def _on_metric_changed(self, *, metric: Metric, event: MetricEvent) -> None:
         self.reached.set()
-        while threading.main_thread().is_alive():
-            await anyio.sleep(0.001)
+        await auntil(lambda: not threading.main_thread().is_alive())
 
 
 def fill(reached: threading.Event) -> None:
@@ -135,8 +133,7 @@ class SlowToStart(Witness):
     async def _on_starting(self) -> None:
         report("starting")
         self.begun.set()
-        while runtime.get_status() is MetricsRuntimeState.RUNNING:
-            await anyio.sleep(0.001)
+        await auntil(lambda: runtime.get_status() is not MetricsRuntimeState.RUNNING)
         for _ in range(10):
             await anyio.lowlevel.checkpoint()
         report("started")
@@ -178,7 +175,7 @@ def wait_for_the_answer() -> None:
 
 
 class NeverUp(Engine):
-    """Its thread does not get anywhere."""
+    """Its thread does not get anywhere: that it sleeps is the fault shown here."""
 
     def _run(self) -> None:
         begun.set()
@@ -233,5 +230,4 @@ else:
             emit()
         after_the_drain(wait_for_the_answer)
         threading.Thread(target=shut_down, daemon=True).start()
-        while runtime.get_status() is MetricsRuntimeState.RUNNING:
-            time.sleep(0.001)
+        until(lambda: runtime.get_status() is not MetricsRuntimeState.RUNNING)

@@ -3,7 +3,6 @@
 import os
 import sys
 import threading
-import time
 
 from mvx.common.metrics import Metric, MetricEvent, OverflowPolicy, RecorderQueueOverflowError
 from mvx.common.metrics._recorder import core_of
@@ -17,7 +16,7 @@ from tests.processes.programs.common import (
     report,
     report_statistics,
 )
-from tests.support import Gate, Tick
+from tests.support import Gate, Tick, until
 
 CAPACITY = 8
 
@@ -52,8 +51,7 @@ for _ in range(CAPACITY - 1):
 emitter = threading.Thread(target=emit_one_too_many)
 emitter.start()
 if VARIANT == "BLOCK":
-    while not core_of(recorder).inbox.line:
-        time.sleep(0.001)
+    until(lambda: core_of(recorder).inbox.line)
 else:
     emitter.join()
 

@@ -6,7 +6,7 @@ import sys
 import anyio
 
 from tests.processes.programs.common import DEADLINE, VARIANT, Witness, become, exit_code_of, new_runtime, report
-from tests.support import Tick
+from tests.support import Tick, auntil
 
 
 class SlowToStart(Witness):
@@ -18,8 +18,7 @@ class SlowToStart(Witness):
         report("starting")
         if not self.waits:
             return
-        while not any("shutdown" in str(task.name) for task in anyio.get_running_tasks()):
-            await anyio.sleep(0.001)
+        await auntil(lambda: any("shutdown" in str(task.name) for task in anyio.get_running_tasks()))
         for _ in range(10):
             await anyio.lowlevel.checkpoint()
         report("started")

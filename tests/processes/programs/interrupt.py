@@ -7,15 +7,14 @@ import anyio
 
 from mvx.common.metrics import Metric, MetricEvent, RecorderState
 from tests.processes.programs.common import VARIANT, Witness, interrupt_main_thread, new_runtime, report
-from tests.support import Tick
+from tests.support import Tick, auntil
 
 
 class NeverDone(Witness):
     """As soon as it is being stopped, presses Ctrl-C again and makes the drain last."""
 
     async def _on_metric_changed(self, *, metric: Metric, event: MetricEvent) -> None:
-        while self.get_status() is RecorderState.RUNNING:
-            await anyio.sleep(0.001)
+        await auntil(lambda: self.get_status() is not RecorderState.RUNNING)
         report("draining")
         interrupt_main_thread()
         await anyio.sleep_forever()

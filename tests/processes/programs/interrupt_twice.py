@@ -17,7 +17,7 @@ from tests.processes.programs.common import (
     report_statistics,
     run_in_loop,
 )
-from tests.support import Tick
+from tests.support import Tick, auntil
 
 PLACE = sys.argv[3]
 """Where the second Ctrl-C strikes: in the "hook" that holds up the drain, or in the "loop" around it."""
@@ -32,8 +32,7 @@ class NeverDone(Witness):
     pressed = False
 
     async def _on_metric_changed(self, *, metric: Metric, event: MetricEvent) -> None:
-        while self.get_status() is RecorderState.RUNNING:
-            await anyio.sleep(0.001)
+        await auntil(lambda: self.get_status() is not RecorderState.RUNNING)
         if not self.pressed:
             self.pressed = True
             report("draining")

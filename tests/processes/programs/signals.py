@@ -6,8 +6,6 @@ import sys
 import threading
 import time
 
-import anyio
-
 from mvx.common.metrics import Metric, MetricEvent, MetricsError, MetricsRuntime, RecorderState
 from mvx.common.metrics._engine import Engine
 from tests.processes.programs.common import (
@@ -23,7 +21,7 @@ from tests.processes.programs.common import (
     run_in_loop,
     use_engine,
 )
-from tests.support import Tick
+from tests.support import Tick, auntil
 
 ENOUGH = 5_000
 """Events emitted before the signal comes."""
@@ -99,12 +97,10 @@ class DoneWhenTold(Witness):
     """As soon as it is being stopped, sends SIGTERM, and drains when that has been handled."""
 
     async def _on_metric_changed(self, *, metric: Metric, event: MetricEvent) -> None:
-        while self.get_status() is RecorderState.RUNNING:
-            await anyio.sleep(0.001)
+        await auntil(lambda: self.get_status() is not RecorderState.RUNNING)
         if not handled.is_set():
             terminate()
-        while not handled.is_set():
-            await anyio.sleep(0.001)
+        await auntil(handled.is_set)
 
 
 def tell_and_leave(*_: object) -> None:

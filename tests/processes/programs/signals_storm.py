@@ -19,7 +19,7 @@ from tests.processes.programs.common import (
     new_runtime,
     report,
 )
-from tests.support import Tick
+from tests.support import Tick, auntil
 
 ROUNDS = int(sys.argv[3])
 SPREAD = 3_000
@@ -51,8 +51,7 @@ class Slow(Checked):
     presses = 0
 
     async def _on_metric_changed(self, *, metric: Metric, event: MetricEvent) -> None:
-        while self.get_status() is RecorderState.RUNNING:
-            await anyio.sleep(0.001)
+        await auntil(lambda: self.get_status() is not RecorderState.RUNNING)
         self.presses += 1
         if self.presses == 2 + limit % 5:
             interrupt_main_thread()

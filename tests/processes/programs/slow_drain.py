@@ -14,6 +14,8 @@ EACH = 0.1
 
 
 class Slow(Witness):
+    """What its hook does takes a while, which is what this program shows."""
+
     async def _on_metric_changed(self, *, metric: Metric, event: MetricEvent) -> None:
         await anyio.sleep(EACH)
 

@@ -55,7 +55,7 @@ class Deaf(Witness):
 
 
 class Blocking(Count):
-    """Does not even give the thread back."""
+    """Does not even give the thread back: that it sleeps for ever is the fault shown here."""
 
     def handle_event(self, event: MetricEvent) -> bool:
         stuck.set()
