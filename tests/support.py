@@ -124,10 +124,14 @@ class Gate:
     async def passage(self) -> None:
         self.reached.set()
         event = anyio.Event()
-        self._openers.append(_from_any_thread(event.set))
-        # Behind the entry, so that whoever opens the gate meanwhile is seen here or sees that.
-        if not self.is_open:
-            await event.wait()
+        let_through = _from_any_thread(event.set)
+        self._openers.append(let_through)
+        try:
+            # Behind the entry, so that whoever opens the gate meanwhile is seen here or sees that.
+            if not self.is_open:
+                await event.wait()
+        finally:
+            self._openers.remove(let_through)
 
 
 def _from_any_thread(call: Callable[[], None]) -> Callable[[], object]:
