@@ -748,9 +748,10 @@ async def test_a_stop_that_did_not_come_through(home: str) -> None:
             core_of(recorder).home.hub().call_soon(run.heal)
             assert await deadline_of(recorder) < float("inf")
             assert core_of(recorder).inbox.closed
+            stop = recorder.stop()
         finally:
             recorder.let_go()
-        assert (await recorder.stop()).success
+        assert (await stop).success
 
 
 @pytest.mark.parametrize(("drain_timeout", "limit"), [(7.0, 7.0), (None, 17.0)])

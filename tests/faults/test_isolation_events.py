@@ -293,6 +293,9 @@ def test_an_event_class_that_cannot_say_what_it_is_a_base_of(
 ) -> None:
     """Python asks it about everything that is no event; whoever emits such a thing is told what is wrong all the same."""
 
+    # A RecursionError cannot be told from one of the caller's own, who may have emitted an event.
+    troubles = tuple(trouble for trouble in troubles if trouble.kind is not RecursionError)
+
     async def scene(stage: Stage) -> None:
         for trouble, kind in theatre.mixed(troubles, KINDS):
             with stage.trial(trouble.name, kind.__name__):

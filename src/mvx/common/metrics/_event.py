@@ -36,6 +36,8 @@ def is_event_class(kind: object) -> TypeGuard[type[MetricEvent]]:
     """
     try:
         return isinstance(kind, type) and issubclass(kind, MetricEvent)
+    except RecursionError:  # it may be an event's class: there is no room to find out
+        raise
     except BaseException as exc:
         if is_for_the_thread(exc):
             raise
