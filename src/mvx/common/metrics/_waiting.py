@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 import anyio
@@ -173,7 +174,6 @@ class OneShot(Generic[T]):
         return self.is_set
 
     def _forget(self, waiter: ThreadWaiter | TaskWaiter) -> None:
-        try:
-            self._waiters.remove(waiter)
-        except ValueError:
-            pass  # set() has taken it
+        if self._waiters:  # nearly always set() has taken it, and an exception costs as much as all the rest here
+            with suppress(ValueError):
+                self._waiters.remove(waiter)
