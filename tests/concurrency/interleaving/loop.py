@@ -212,7 +212,7 @@ class ScriptedLoop:
 
     # --- the contract ----------------------------------------------------------------------------
 
-    def listen(self) -> None:
+    def listen(self, *, alone: bool) -> None:
         pass
 
     @interleaved  # so that Ctrl-C may come before the append and behind it

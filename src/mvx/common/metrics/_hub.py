@@ -44,7 +44,7 @@ class LoopHub:
     def __init__(self, loop: EventLoop, *, may_block: bool) -> None:
         """Make a hub that does nothing until something is attached or called."""
         self.loop = loop
-        loop.listen()
+        loop.listen(alone=may_block)
         self.active = 0
         """How many actors' tasks are at work; for telling a busy loop from an idle one."""
         self.may_block = may_block

@@ -38,7 +38,7 @@ class AsyncioLoop:
         # asyncio itself refers to a task only weakly.
         self._tasks: set[asyncio.Task[object]] = set()
 
-    def listen(self) -> None:
+    def listen(self, *, alone: bool) -> None:
         pass  # asyncio's own way takes no lock
 
     def post(self, callback: Callable[[], object]) -> None:

@@ -20,8 +20,11 @@ class EventLoop(Protocol):
     spawns_apart: bool
     """Whether nothing that a spawned task raises at its end can hurt the loop."""
 
-    def listen(self) -> None:
-        """Prepare for calls of :meth:`post` from other threads, as far as the backend needs that; in the loop."""
+    def listen(self, *, alone: bool) -> None:
+        """Prepare for calls of :meth:`post` from other threads, as far as the backend needs that; in the loop.
+
+        :param alone: whether nobody else works in this loop
+        """
         ...
 
     def post(self, callback: Callable[[], object]) -> None:

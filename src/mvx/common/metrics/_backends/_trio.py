@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -11,51 +10,27 @@ from weakref import WeakValueDictionary
 
 import trio
 
+from ._bell import Bell, new_bell
 from ._contract import EventLoop, LoopGoneError, Main
 
 # By id(): a TrioLoop keeps its token alive, so the id is not used again meanwhile.
 _known: WeakValueDictionary[int, TrioLoop] = WeakValueDictionary()
 
 
-class _BellSocket(socket.socket):
-    """Closed only when nobody refers to it any more, and meant to be, so without a warning.
+class _Ear(trio.abc.Instrument):
+    """Has a loop hear as soon as the system has woken it: half a dozen steps of trio's before any task does."""
 
-    A thread may be about to write to it, and the system might have given its number to somebody else.
-    """
+    def __init__(self, loop: TrioLoop) -> None:
+        self._loop = loop
 
-    __slots__ = ()
-
-    def __del__(self) -> None:
-        self.close()
-
-
-class _Bell:
-    """A pair of sockets: whoever writes to the one wakes the task that reads from the other; nobody ever waits."""
-
-    __slots__ = ("_writer", "reader")
-
-    def __init__(self) -> None:
-        self.reader, self._writer = (_BellSocket(fileno=end.detach()) for end in socket.socketpair())
-        self.reader.setblocking(False)
-        self._writer.setblocking(False)
-
-    def ring(self) -> None:
-        try:
-            self._writer.send(b"\0")
-        except BlockingIOError:
-            pass  # rung often enough
-
-    def silence(self) -> None:
-        try:
-            self.reader.recv(4096)  # what this leaves wakes the task once more, in vain
-        except BlockingIOError:
-            pass  # it was not readable after all
+    def after_io_wait(self, timeout: float) -> None:
+        self._loop.hear()
 
 
 class TrioLoop:
     """The contract of :class:`EventLoop` on trio, where a loop is one call of ``trio.run``."""
 
-    _bell: _Bell
+    _bell: Bell
 
     __slots__ = (
         "__weakref__",
@@ -63,9 +38,12 @@ class TrioLoop:
         "_bell",
         "_calls",
         "_cancellations",
+        "_ear",
+        "_failure",
         "_going_on",
         "_listening",
         "_scope",
+        "_silenced",
         "_thread",
         "_token",
     )
@@ -78,49 +56,94 @@ class TrioLoop:
         self._thread = threading.get_ident()
         self._cancellations = 0
         self._calls: deque[Callable[[], object]] = deque()
+        self._ear: _Ear | None = None
+        self._failure: BaseException | None = None
         self._listening = False
+        self._silenced = False
+        """Whether the bell has been silenced before the task that listens has got to it."""
         self._going_on = False
         """Whether there is something to do in the next turn, without anybody having rung."""
         self._alarms: dict[Callable[[], object], float] = {}
         self._scope = trio.CancelScope()
 
-    def listen(self) -> None:
-        """Wait for calls by a socket of our own.
+    def listen(self, *, alone: bool) -> None:
+        """Wait for calls by a bell of our own.
+
+        In a loop of ours alone the calls are made by an instrument, and the task that listens is only there for trio to
+        wake up.  In anybody else's the task makes them: an instrument would cost something in each turn of that loop.
 
         Trio's ``run_sync_soon`` holds a lock while it wakes the loop, and the end of the run takes it, too: a
         signal handler that interrupts it and waits for this loop would wait for itself.
         """
         if self._listening:
             return
-        self._bell = _Bell()
+        self._bell = new_bell()
         self._listening = True
         try:
             trio.lowlevel.spawn_system_task(self._listen, name="mvx.common.metrics wake-ups")
         except RuntimeError:  # the run is about to end
             self._listening = False
+            return
+        if alone:
+            self._ear = _Ear(self)
+            trio.lowlevel.add_instrument(self._ear)
 
     async def _listen(self) -> None:
         try:
-            while True:
+            while self._failure is None:
                 # One scope until an alarm ends it: to enter another for each ring would cost half as much as the rest.
                 with trio.CancelScope(deadline=self._next_alarm()) as self._scope:
                     while True:
-                        if self._going_on:
-                            await trio.lowlevel.checkpoint()
-                            self._make_calls()
-                        else:
-                            await trio.lowlevel.wait_readable(self._bell.reader)
-                            # Before the system call, because somebody may be waiting for an answer.
-                            self._make_calls()
-                            self._bell.silence()
-                            # What was appended behind the calls, and before its ring was taken away.
-                            self._going_on = bool(self._calls)
-                self._sound_alarms(trio.current_time())
-                self._make_calls()
+                        await self._wait()
+                if self._ear is None:
+                    self._sound_alarms(trio.current_time())
+                    self._make_calls()
+            raise self._failure
         finally:
             self._listening = False
             self._sound_alarms(math.inf)
             self._make_calls()
+
+    async def _wait(self) -> None:
+        """Wait for the bell, or one turn of the loop, and make the calls unless the ear does."""
+        if self._going_on:
+            await trio.lowlevel.checkpoint()
+            if self._ear is None:
+                self._make_calls()
+            return
+        await trio.lowlevel.wait_readable(self._bell.reader)
+        if self._ear is None:
+            self._make_calls()
+        if not self._silenced:
+            self._silence()
+        self._silenced = False
+
+    def _silence(self) -> None:
+        """Take the rings away.
+
+        Behind the calls, as this gives the interpreter to another thread, perhaps to one that waits for an answer.
+        """
+        self._bell.silence()
+        if self._calls:  # appended behind the others, and before its ring was taken away
+            self._going_on = True
+
+    def hear(self) -> None:
+        """Make the calls and sound the alarms, in no task; what that raises ends the run, as it would in a task."""
+        was_going_on = self._going_on
+        try:
+            if self._calls:
+                self._make_calls()
+                if not was_going_on:
+                    self._silence()
+                    self._silenced = True
+            if (now := trio.current_time()) >= self._scope.deadline:
+                self._sound_alarms(now)
+                self._scope.deadline = self._next_alarm()  # before trio looks at it
+            if self._going_on and not was_going_on:
+                self._bell.ring()  # the task that listens may be asleep
+        except BaseException as exc:
+            self._failure = exc
+            self._scope.cancel()
 
     def _next_alarm(self) -> float:
         return min(self._alarms.values(), default=math.inf)
