@@ -186,9 +186,9 @@ def test_a_daemon_thread_that_waits_for_room_is_told(in_turn: tuple[str, ...]) -
     for outcome in run_on(in_turn, "exits_at_work", "blocked-daemon"):
         assert outcome.one("refused")["error"] == "RecorderInvalidStateError"
         assert outcome.one("answered")["answered"]
-        stopped = outcome.one("stopped")
-        assert (stopped["offered"], stopped["accepted"], stopped["rejected"]) == (5, 4, 1)
-        assert stopped["processed"] == stopped["total"] == 4
+        end = outcome.one("end")
+        assert (end["offered"], end["accepted"], end["rejected"]) == (5, 4, 1)
+        assert end["processed"] == end["total"] == 4
 
 
 def test_a_thread_that_waits_for_room_gets_it(in_turn: tuple[str, ...]) -> None:

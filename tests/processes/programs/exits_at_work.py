@@ -10,7 +10,6 @@ from mvx.common.metrics import (
     Metric,
     MetricEvent,
     MetricsError,
-    MetricsRecorder,
     MetricsRuntime,
     MetricsRuntimeState,
     OverflowPolicy,
@@ -174,6 +173,12 @@ def wait_for_the_answer() -> None:
     report("answered", answered=answered.wait(DEADLINE))
 
 
+def account_for_the_answer() -> None:
+    """Behind the answer: a thread that is told counts its event as rejected, maybe after the recorder has stopped."""
+    wait_for_the_answer()
+    report_statistics("end", recorder, total=recorder.count.total)
+
+
 class NeverUp(Engine):
     """Its thread does not get anywhere: that it sleeps is the fault shown here."""
 
@@ -185,7 +190,7 @@ class NeverUp(Engine):
 answered, begun, blocked = threading.Event(), threading.Event(), threading.Event()
 callers: list[Caller] = []
 runtime: MetricsRuntime
-recorder: MetricsRecorder
+recorder: Witness
 if VARIANT == "starting":
     use_engine(NeverUp)
     starting = MetricsRuntime(namespace="t", **BACKENDS[NAME])
@@ -208,7 +213,7 @@ else:
             block_timeout=DEADLINE,
         )
         fill(kind.reached)
-        after_the_drain(wait_for_the_answer)
+        after_the_drain(account_for_the_answer)
         threading.Thread(target=emit_one_too_many, daemon=daemon).start()
         blocked.wait(DEADLINE)
     elif VARIANT == "creating":
