@@ -20,6 +20,7 @@ from mvx.common.metrics._backends import EventLoop, LoopGoneError
 from mvx.common.metrics._hub import LoopHub, hub_of
 from mvx.common.metrics._recorder import core_of
 from mvx.common.metrics._rounds import ROUND
+from mvx.common.metrics._runtime import supervisor_of
 from mvx.common.metrics._waiting import current_loop
 from tests.support import DEADLINE, HOMES, Count, Journal, Plain, Tick, auntil, balanced, virgin
 
@@ -318,3 +319,43 @@ async def test_a_fault_of_the_library_itself_is_a_failure_of_the_recorder(monkey
     assert isinstance(result.error.cause, ArithmeticError)
     assert recorder.get_status() is RecorderState.FAILURE
     assert balanced(recorder.statistics())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("home", ["loop", "runtime"])
+@pytest.mark.parametrize("then", ["put off", "taken back"])
+async def test_an_alarm_that_another_changes_when_both_are_due(home: str, then: str) -> None:
+    """It is sounded when it was told last, and not as it would have been."""
+
+    async def check(loop: EventLoop) -> None:
+        too_early: list[bool] = []
+        over = threading.Event()
+
+        def begin() -> None:
+            loop.alarm(loop.now() - 2, first)
+            loop.alarm(loop.now() - 1, second)
+
+        def first() -> None:
+            told = loop.now() + 0.03
+            due.append(told)
+            if then == "put off":
+                loop.alarm(told, second)
+            else:
+                loop.no_alarm(second)
+            loop.alarm(told + 0.002, over.set)
+
+        def second() -> None:
+            too_early.append(loop.now() < due[0] - 0.002)  # uvloop's clock goes by the millisecond
+
+        due: list[float] = []
+        loop.post(begin)
+        await auntil(over.is_set)
+        assert too_early == ([False] if then == "put off" else [])
+
+    here = current_loop()
+    if home == "loop":
+        hub_of(here)
+        await check(here)
+    else:
+        async with MetricsRuntime(namespace="t", backend=here.backend) as runtime:
+            await check(supervisor_of(runtime).engine_at_work().hub.loop)

@@ -7,7 +7,9 @@ import os
 import select
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -125,7 +127,7 @@ def ways(loop: Any, probe: Probe) -> list[Callable[[], object]]:
 
 
 def test_a_loop_of_the_librarys_own_makes_every_call_in_no_task(runtime: MetricsRuntime) -> None:
-    """However it was asked for; so no metric is called in a task at one time and in none at another."""
+    """However it was asked for; so none of its metrics is called in a task before the loop comes to its end."""
     loop, probe = loop_of(runtime), Probe()
     for done, way in enumerate(ways(loop, probe)):
         loop.post(way)
@@ -149,7 +151,7 @@ def test_anybody_elses_loop_pays_nothing_for_its_turns() -> None:
             loop.post(way)
             await auntil(lambda done=done: len(probe.in_task) == done + 1)  # type: ignore[misc] # mypy cannot infer it
         assert all(probe.in_task)
-        assert loop._ear is None
+        assert not loop._is_instrument
 
     anyio.run(main, backend="trio")
 
@@ -212,7 +214,7 @@ def queue_and_wake(loop: Any, call: Callable[[], object]) -> None:
         begun.set()
         call()
 
-    loop._calls.append(begin)
+    loop._calls.append([begin])
     # Again if the loop was awake, and had looked at the calls before.
     until(lambda: begun.is_set() or loop._token.run_sync_soon(lambda: None))
 
@@ -234,7 +236,7 @@ def test_a_ring_for_a_call_that_has_been_made(runtime: MetricsRuntime) -> None:
     loop = loop_of(runtime)
     for _ in range(3):
         made = threading.Event()
-        loop._calls.append(made.set)
+        loop._calls.append([made.set])
         loop.post(lambda: None)
         assert made.wait(DEADLINE)
         loop._bell.ring()
@@ -252,3 +254,70 @@ def test_what_a_call_raises_ends_the_run(runtime: MetricsRuntime, way: str) -> N
     with suppress(LoopGoneError):  # already
         loop.post(fail if way == "call" else lambda: loop.alarm(loop.now(), fail))
     until(lambda: runtime.get_status() is MetricsRuntimeState.FAILURE)
+
+
+def test_an_instrument_that_trio_has_dropped(runtime: MetricsRuntime) -> None:
+    """As it does when there is no memory to call it with: the task that listens takes over, and nothing is lost."""
+    loop, probe = loop_of(runtime), Probe()
+
+    def drop() -> None:
+        trio.lowlevel.remove_instrument(loop)
+        loop.alarm(loop.now() + SOON, probe)
+
+    loop.post(drop)
+    until(lambda: probe.in_task)
+    for done, way in enumerate(ways(loop, probe), 1):
+        loop.post(way)
+        until(lambda done=done: len(probe.in_task) == done + 1)  # type: ignore[misc] # mypy cannot infer this one
+    assert all(probe.in_task)
+    recorder = runtime.create_recorder("x")
+    recorder.register_metric(Count())
+    recorder.register_event(Tick(0))
+    assert recorder.flush().wait(DEADLINE).success
+
+
+def test_an_instrument_that_trio_has_dropped_before_a_call(runtime: MetricsRuntime) -> None:
+    """The call waits for the next alarm: the heartbeat, if there is no other."""
+    loop, made = loop_of(runtime), threading.Event()
+
+    def drop() -> None:
+        trio.lowlevel.remove_instrument(loop)
+        loop.post(made.set)
+        loop.alarm(loop.now() + SOON, lambda: None)
+
+    loop.post(drop)
+    assert made.wait(DEADLINE)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_call_whose_poster_is_held_up_until_the_loop_has_ended(runtime: MetricsRuntime, made: bool) -> None:
+    """Whoever posts it is told that the loop is gone only if the call was not made, and never will be."""
+    loop = loop_of(runtime)
+    held_up, ended = threading.Event(), threading.Event()
+    calls: list[str] = []
+
+    class Calls(deque[Any]):
+        def append(self, call: Any) -> None:
+            if not threading.current_thread().name.startswith("poster"):
+                super().append(call)
+            elif made:
+                super().append(call)
+                loop._bell.ring()
+                held_up.set()
+                assert ended.wait(DEADLINE)
+            else:
+                held_up.set()
+                assert ended.wait(DEADLINE)
+                super().append(call)
+
+    loop._calls = Calls()
+    with ThreadPoolExecutor(1, thread_name_prefix="poster") as pool:
+        post = pool.submit(loop.post, partial(calls.append, "made"))
+        assert held_up.wait(DEADLINE)
+        if made:
+            until(lambda: calls)
+        runtime.shutdown()
+        ended.set()
+        error = post.exception(DEADLINE)
+    assert calls == (["made"] if made else [])
+    assert error is None if made else isinstance(error, LoopGoneError)

@@ -180,8 +180,8 @@ def test_a_call_that_comes_as_the_listener_ends(arena: Arena, monkeypatch: pytes
         loop: Any = hub.loop
         at_the_gate, ended = threading.Event(), threading.Event()
 
-        class HeldUp(deque[Callable[[], object]]):
-            def append(self, call: Callable[[], object]) -> None:
+        class HeldUp(deque[list[Callable[[], object]]]):
+            def append(self, call: list[Callable[[], object]]) -> None:
                 at_the_gate.set()
                 assert ended.wait(DEADLINE)
                 super().append(call)

@@ -17,18 +17,12 @@ from ._contract import EventLoop, LoopGoneError, Main
 _known: WeakValueDictionary[int, TrioLoop] = WeakValueDictionary()
 
 
-class _Ear(trio.abc.Instrument):
-    """Has a loop hear as soon as the system has woken it: half a dozen steps of trio's before any task does."""
+class TrioLoop(trio.abc.Instrument):
+    """The contract of :class:`EventLoop` on trio, where a loop is one call of ``trio.run``.
 
-    def __init__(self, loop: TrioLoop) -> None:
-        self._loop = loop
-
-    def after_io_wait(self, timeout: float) -> None:
-        self._loop.hear()
-
-
-class TrioLoop:
-    """The contract of :class:`EventLoop` on trio, where a loop is one call of ``trio.run``."""
+    If it is alone, it is an instrument of its own: so it hears as soon as the system has woken it, half a dozen steps
+    of trio's before any task does.
+    """
 
     _bell: Bell
 
@@ -38,9 +32,9 @@ class TrioLoop:
         "_bell",
         "_calls",
         "_cancellations",
-        "_ear",
         "_failure",
         "_going_on",
+        "_is_instrument",
         "_listening",
         "_scope",
         "_silenced",
@@ -55,10 +49,12 @@ class TrioLoop:
         self._token = token
         self._thread = threading.get_ident()
         self._cancellations = 0
-        self._calls: deque[Callable[[], object]] = deque()
-        self._ear: _Ear | None = None
+        self._calls: deque[list[Callable[[], object]]] = deque()
+        """Each in a list of its own, out of which it is taken by whoever makes it, or says that nobody will."""
         self._failure: BaseException | None = None
         self._listening = False
+        self._is_instrument = False
+        """Whether calls and alarms are made by :meth:`after_io_wait`, and not by the task that listens."""
         self._silenced = False
         """Whether the bell has been silenced before the task that listens has got to it."""
         self._going_on = False
@@ -85,8 +81,8 @@ class TrioLoop:
             self._listening = False
             return
         if alone:
-            self._ear = _Ear(self)
-            trio.lowlevel.add_instrument(self._ear)
+            self._is_instrument = True
+            trio.lowlevel.add_instrument(self)
 
     async def _listen(self) -> None:
         try:
@@ -95,7 +91,9 @@ class TrioLoop:
                 with trio.CancelScope(deadline=self._next_alarm()) as self._scope:
                     while True:
                         await self._wait()
-                if self._ear is None:
+                if self._is_instrument:  # which sounds alarms before trio looks at the deadline, or nearly always
+                    self._is_instrument = self._is_kept_as_instrument()
+                if not self._is_instrument:
                     self._sound_alarms(trio.current_time())
                     self._make_calls()
             raise self._failure
@@ -104,15 +102,24 @@ class TrioLoop:
             self._sound_alarms(math.inf)
             self._make_calls()
 
+    def _is_kept_as_instrument(self) -> bool:
+        """Return whether trio calls us still: it drops an instrument that has raised, for want of memory, say."""
+        try:
+            trio.lowlevel.remove_instrument(self)
+        except KeyError:
+            return False
+        trio.lowlevel.add_instrument(self)
+        return True
+
     async def _wait(self) -> None:
-        """Wait for the bell, or one turn of the loop, and make the calls unless the ear does."""
+        """Wait for the bell, or one turn of the loop, and make the calls unless the instrument does."""
         if self._going_on:
             await trio.lowlevel.checkpoint()
-            if self._ear is None:
+            if not self._is_instrument:
                 self._make_calls()
             return
         await trio.lowlevel.wait_readable(self._bell.reader)
-        if self._ear is None:
+        if not self._is_instrument:
             self._make_calls()
         if not self._silenced:
             self._silence()
@@ -127,10 +134,10 @@ class TrioLoop:
         if self._calls:  # appended behind the others, and before its ring was taken away
             self._going_on = True
 
-    def hear(self) -> None:
+    def after_io_wait(self, timeout: float) -> None:
         """Make the calls and sound the alarms, in no task; what that raises ends the run, as it would in a task."""
-        was_going_on = self._going_on
         try:
+            was_going_on = self._going_on
             if self._calls:
                 self._make_calls()
                 if not was_going_on:
@@ -150,7 +157,9 @@ class TrioLoop:
 
     def _sound_alarms(self, now: float) -> None:
         for callback in [callback for callback, when in self._alarms.items() if when <= now]:
-            if self._alarms.pop(callback, None) is not None:  # none of the others has taken it back
+            when = self._alarms.get(callback)
+            if when is not None and when <= now:  # none of the others has taken it back, or put it off
+                del self._alarms[callback]
                 callback()
 
     def alarm(self, when: float, callback: Callable[[], object]) -> bool:
@@ -168,16 +177,16 @@ class TrioLoop:
         # Those that are there: what they post comes behind whatever else the loop has to do.
         for _ in range(len(self._calls)):
             try:
-                call = self._calls.popleft()
-            except IndexError:
-                return
-            call()
+                callback = self._calls.popleft().pop()
+            except IndexError:  # its poster has taken it back
+                continue
+            callback()
 
     def go_on(self, callback: Callable[[], object]) -> None:
         if not self._listening:
             self._post_by_trio(callback)
             return
-        self._calls.append(callback)
+        self._calls.append([callback])
         self._going_on = True
 
     def post(self, callback: Callable[[], object]) -> None:
@@ -185,10 +194,18 @@ class TrioLoop:
             self._post_by_trio(callback)
             return
         # Appended before the ring: the loop looks at the calls once more when it has taken the rings.
-        self._calls.append(callback)
+        call = [callback]
+        self._calls.append(call)
         self._bell.ring()
         if not self._is_listening():  # the run is about to end, and may not have seen the call
-            self._post_by_trio(self._make_calls)
+            try:
+                self._post_by_trio(self._make_calls)
+            except LoopGoneError:
+                try:
+                    call.pop()
+                except IndexError:  # it has been made
+                    return
+                raise
 
     def _is_listening(self) -> bool:
         return self._listening  # a method, because the type checker does not know that the loop's thread writes it
