@@ -55,9 +55,7 @@ def table(rows: Mapping[str, Mapping[str, float]]) -> Iterable[Sequence[str]]:
     for contender, row in rows.items():
         relative = ""
         if base is not None and row[compared] > 0:
-            factor = times_better(compared, rows[base][compared], row[compared])
-            word = "slower" if factor >= 1 else "faster"
-            relative = "" if contender == base else f"{max(factor, 1 / factor):.3g} times {word}"
+            relative = "" if contender == base else _relation(compared, rows[base][compared], row[compared])
         yield (contender, *(f"{row[figure]:,.{_digits(row[figure])}f}" for figure in figures), relative)
 
 
@@ -100,6 +98,16 @@ def plain(lines: Iterable[Sequence[str]]) -> str:
 def judged(of: Medians) -> list[Verdict]:
     """Return the verdicts on all goals."""
     return list(verdicts(of))
+
+
+def _relation(figure: str, base: float, other: float) -> str:
+    """Return what another contender's figure is to that of the base, in words that fit what is measured."""
+    factor = times_better(figure, base, other)
+    times = f"{max(factor, 1 / factor):.3g}"
+    if times == "1":
+        return "the same"
+    better, worse = ("smaller", "larger") if figure.endswith(("_kib", "_mib")) else ("faster", "slower")
+    return f"{times} times {worse if factor >= 1 else better}"
 
 
 def _digits(value: float) -> int:
