@@ -33,7 +33,8 @@ from mvx.common.metrics import (
     RecorderState,
     RecorderWouldDeadlockError,
 )
-from tests.support import DEADLINE, Count, Gate, Journal, Seen, Tick, balanced, virgin
+from mvx.common.metrics._recorder import core_of
+from tests.support import DEADLINE, Count, Gate, Journal, Seen, Tick, auntil, balanced, virgin
 
 STRANGE: Any = object()
 
@@ -928,6 +929,8 @@ async def start_here(linger: float = 0.0) -> tuple[MetricsRecorder, Count]:
     assert (await recorder.start()).success
     recorder.register_event(Tick())
     assert (await recorder.flush()).success
+    inbox = core_of(recorder).inbox
+    await auntil(lambda: inbox.lingering if linger else inbox.idle)
     return recorder, count
 
 

@@ -289,8 +289,12 @@ def test_two_hooks_that_wait_for_each_others_stop(theatre: Theatre) -> None:
         runtime = stage.runtime
         assert runtime is not None
 
-        def other(recorder: Calling) -> object:
-            return pair[1 - pair.index(recorder)].stop()
+        in_their_hooks: list[Calling] = []
+
+        async def other(recorder: Calling) -> None:
+            in_their_hooks.append(recorder)
+            await auntil(lambda: len(in_their_hooks) == 2)
+            await pair[1 - pair.index(recorder)].stop()
 
         options: dict[str, Any] = {"place": "_on_metric_changed", "call": other, "drain_timeout": 0.05}
         pair = [await runtime.acreate_recorder(name, factory=Calling, **options) for name in "ab"]
