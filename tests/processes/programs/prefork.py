@@ -108,7 +108,7 @@ class Server(BaseApplication):  # type: ignore[misc] # because of the same
             "worker_class": "uvicorn_worker.UvicornWorker" if WORKER == "uvicorn" else "sync",
             "preload_app": PLACE == "preload",
             "max_requests": int(MAX_REQUESTS),
-            "graceful_timeout": 15,
+            "graceful_timeout": 60,  # longer than the test waits: a worker that does not end is its failure
             "loglevel": "error",
             "control_socket_disable": True,
             "post_fork": self.post_fork,
@@ -134,6 +134,14 @@ class Server(BaseApplication):  # type: ignore[misc] # because of the same
         if PLACE == "handler":
             # Uvicorn puts its own in its place, and this one back when it has served, to send itself the signal again.
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
+# Until gunicorn has given a worker handlers of its own, it has those of the master, which do nothing there: a worker
+# told to end as it starts would never hear of it, and be killed when the time for a graceful end is over. So the signal
+# waits in a new worker until it has been set up.
+os.register_at_fork(
+    before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]),
+    after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM]),
+)
 Server().run()
