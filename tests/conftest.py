@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,9 @@ from tests.support import HOMES
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has what it starts in the background ignore Ctrl-C, and the programs that tests start inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# On a busy machine asyncio's debug mode finds callbacks slow that are not.
+logging.getLogger("asyncio").addFilter(lambda record: not str(record.msg).startswith("Executing "))
 
 BACKENDS = [
     pytest.param(("asyncio", {"debug": True}), id="asyncio-debug"),

@@ -34,7 +34,7 @@ from mvx.common.metrics import (
     RecorderWouldDeadlockError,
 )
 from mvx.common.metrics._recorder import core_of
-from tests.support import DEADLINE, Count, Gate, Journal, Seen, Tick, auntil, balanced, virgin
+from tests.support import DEADLINE, Count, Gate, Journal, Seen, Tick, auntil, balanced, until, virgin
 
 STRANGE: Any = object()
 
@@ -180,7 +180,8 @@ def test_an_option_that_the_backend_does_not_know_fails_the_start() -> None:
         runtime.start()
     assert isinstance(caught.value.cause, TypeError)
     assert runtime.get_status() is MetricsRuntimeState.FAILURE
-    assert not any(thread.name == "mvx.common.metrics t" for thread in threading.enumerate())
+    # The start is answered in the thread's last moments.
+    until(lambda: not any(thread.name == "mvx.common.metrics t" for thread in threading.enumerate()))
 
 
 def run_python(program: str) -> str:
