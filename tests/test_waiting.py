@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Coroutine, Generator
 from types import SimpleNamespace
 from typing import Any
 
@@ -112,6 +113,34 @@ def test_a_task_that_went_with_its_loop_is_told_in_vain(anyio_backend: tuple[str
     with pytest.raises(LoopGoneError):
         waiters[0]._loop.post(nothing)
     waiters[0].notify()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("told", ["before", "behind"])
+async def test_a_task_whose_wait_was_closed_is_not_woken_any_more(told: str) -> None:
+    """Whatever drives the wait goes on in the same task; under trio a wake-up from the wait would end the whole run."""
+    waiter = TaskWaiter()
+    teller = threading.Thread(target=waiter.notify)
+
+    @types.coroutine
+    def closing(wait: Coroutine[Any, Any, bool]) -> Generator[Any, Any, None]:
+        """Suspend the wait as the loop would, and close it without ever having told the loop."""
+        wait.send(None)
+        if told == "before":
+            teller.start()
+            teller.join(DEADLINE)
+        wait.close()
+        if told == "behind":
+            teller.start()
+            teller.join(DEADLINE)
+        yield from anyio.lowlevel.checkpoint().__await__()
+
+    await closing(waiter.wait(DEADLINE))
+    called = anyio.Event()
+    waiter._loop.post(called.set)
+    with anyio.fail_after(DEADLINE):
+        await called.wait()
+    assert called.is_set()
 
 
 # --- the value -------------------------------------------------------------------------------------

@@ -61,29 +61,40 @@ class ThreadWaiter:
 class TaskWaiter:
     """Suspends the calling task, on whatever loop runs it."""
 
-    __slots__ = ("_event", "_loop", "_process")
+    __slots__ = ("_event", "_is_gone", "_loop", "_process")
 
     def __init__(self) -> None:
         self._process = os.getpid()
         self._loop: EventLoop = current_loop()
         self._event = anyio.Event()
+        self._is_gone = False
 
     def notify(self) -> None:
         if self._process != os.getpid():
             return  # a wake-up would reach the loop of the parent process
         if self._loop.in_task():
-            self._event.set()
+            self._wake()
             return
         # Not even from a callback of the same loop: a signal handler looks just like one.
         try:
-            self._loop.post(self._event.set)
+            self._loop.post(self._wake)
         except LoopGoneError:
             pass  # the waiter went with its loop
+
+    def _wake(self) -> None:
+        if not self._is_gone:
+            self._event.set()
 
     async def wait(self, timeout: float) -> bool:
         """Suspend up to ``timeout`` seconds; return whether notified."""
         with anyio.move_on_after(timeout):
-            await self._event.wait()
+            try:
+                await self._event.wait()
+            except GeneratorExit:
+                # Trio's event does not forget the task of a coroutine that was closed, which need not have ended: to
+                # be woken by it, in the midst of something else, would end the whole run.
+                self._is_gone = True
+                raise
         return self._event.is_set()
 
 
