@@ -16,6 +16,7 @@ from mvx.common.metrics import (
     MetricsRuntime,
     MetricsRuntimeShutdownError,
     RecorderTimeoutError,
+    _supervisor,
 )
 from mvx.common.metrics._log import logger
 from mvx.common.metrics._runtime import supervisor_of
@@ -26,6 +27,8 @@ CULPRITS = sys.argv[3].split(",")
 DRAIN_TIMEOUT = 0.5
 BOUND = 0.5
 """Seconds that replace the library's own limits, which spare a loaded machine."""
+GRACE = 4.0
+"""The same for what can be ended and has been: the threads of all that, and this process, may be held up."""
 EVENTS = 1000
 
 entered = threading.Event()
@@ -221,6 +224,8 @@ class Scene:
 
 
 shorten_bounds(BOUND)
+if VARIANT == "shutdown":  # all at once, and the exit one after the other
+    _supervisor.GRACE = GRACE
 scenes = [Scene(how) for how in CULPRITS]
 for scene in scenes:
     scene.emit()
