@@ -12,7 +12,7 @@ import pytest
 from mvx.common.metrics import MetricsRecorder, MetricsRuntime, OverflowPolicy, RecorderState
 from mvx.common.metrics._log import REPEAT_INTERVAL, LimitedLog, emit, logger
 from mvx.common.metrics._recorder import core_of
-from tests.support import DEADLINE, Count, Failing, Gate, Journal, Tick, balanced
+from tests.support import DEADLINE, Count, Failing, Gate, Journal, Tick, balanced, until
 
 NAME = "mvx.common.metrics"
 FIELDS: dict[str, Any] = {"entity_id": "x"}
@@ -252,6 +252,7 @@ class Overflowing:
             self.recorder.register_event(Tick())
         gate.open()
         assert self.recorder.flush().wait(DEADLINE).success
+        until(lambda: core_of(self.recorder).inbox.idle)  # it tells of its losses behind the answer
 
     def handle_one(self) -> None:
         self.recorder.register_event(Tick())
